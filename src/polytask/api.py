@@ -1,4 +1,4 @@
-"""What a user calls from Python: train and evaluate; the command line calls the same functions."""
+"""The Python API for training and evaluation; the command line calls the same functions."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from polytask.terms import Intervals, Scores, Split
 from polytask.training.distribution import join_world
 from polytask.training.events import Callback
 
-# A file, several, or rows: mappings, a table of pandas, polars, pyarrow or datasets, or an iterator of mappings.
+# One or several files, or rows: mappings, a table of pandas, polars, pyarrow or datasets, or an iterator of mappings.
 Rows: TypeAlias = "str | Path | Sequence[str] | Iterable[Mapping[str, Any]]"
 
 
 def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, Any] | None]) -> Config:
-    """Return a configuration with other sections, as mappings or as options; None leaves one as it is."""
-    given = {name: section for name, section in sections.items() if section is not None}
-    return validate({**dict(config), **given}, base=Path()) if given else config
+    """Return a configuration with some sections replaced by mappings or options; None keeps a section."""
+    replaced = {name: section for name, section in sections.items() if section is not None}
+    return validate({**dict(config), **replaced}, base=Path()) if replaced else config
 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -52,11 +52,11 @@ def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequen
         return load_config(Path(config), overrides)
     if isinstance(config, Config) and not overrides:
         return config
-    # What was left to the defaults stays so.
+    # Values that were left to their defaults stay unset.
     values = values_of(config) if isinstance(config, Config) else config
     if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        found = type(values).__name__
-        raise ConfigError(f"config: found a value of type {found}; expected a YAML file, a mapping, or a Config")
+        kind = type(values).__name__
+        raise ConfigError(f"config: found a value of type {kind}; expected a YAML file, a mapping, or a Config")
     return override_values(values, overrides) if overrides else validate(values, base=Path())
 
 
@@ -95,33 +95,33 @@ def train(
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
-        out: folder of the run; without one nothing is written, and the best weights stay in memory.
-        resume: go on from the newest checkpoint in `out`, exactly as if there had been no interruption. While it runs
-            no other run can write into the folder.
-        overrides: such as "train.epochs=1".
-        balance, schedule, sharing: in place of those sections: options, or a mapping of the same shape.
-        callbacks: are called with the name, the step and the values of every event of the run.
+        out: folder of the run; without it nothing is written, and the best weights stay in memory.
+        resume: continue from the newest checkpoint in `out`, exactly as if there had been no interruption. While this
+            run lasts, no other run can write into the folder.
+        overrides: changes to the configuration, such as "train.epochs=1".
+        balance, schedule, sharing: replace those sections: options, or mappings of the same shape.
+        callbacks: functions to call with the name, the step and the values of every event of the run.
 
     Raises:
-        UserError: the input is at fault; nothing has been trained.
-        TrainingError: training cannot go on; the last checkpoint stays usable.
-        Interrupted: stopped by Ctrl-C, after saving.
+        UserError: the input is invalid; nothing has been trained.
+        TrainingError: training cannot continue; the last checkpoint stays usable.
+        Interrupted: training was stopped by Ctrl-C, after saving.
     """
     sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
     checked = with_sections(as_config(config, overrides), sections)
     folder = None if out is None else Path(out)
-    with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
-        assembly = assemble_together(checked, folder, world, held, assemble, resume=resume)
+    with join_world(choose_device(checked.train.device)) as world, ExitStack() as stack:
+        assembly = assemble_together(checked, folder, world, stack, assemble, resume=resume)
         return run_assembly(assembly, world, folder, resume=resume, callbacks=callbacks)
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Result):
-    """What a model scores on new rows.
+    """Scores of a model on new rows.
 
     Attributes:
         scores: {task: {metric: value}}; None where a metric is undefined.
-        intervals: of the scores: 95 %, from a bootstrap over the rows.
+        intervals: 95 % intervals of the scores, from a bootstrap over the rows.
         metrics: each task's main metric.
     """
 
@@ -133,8 +133,8 @@ class Evaluation(Result):
         return brief_scores(self.scores, self.metrics)
 
     def records(self) -> list[dict[str, Any]]:
-        found = score_records({"": self.scores}, {"": self.intervals})
-        return [{key: value for key, value in row.items() if key not in ("split", "majority")} for row in found]
+        rows = score_records({"": self.scores}, {"": self.intervals})
+        return [{key: value for key, value in row.items() if key not in ("split", "majority")} for row in rows]
 
 
 def evaluate(
@@ -149,11 +149,11 @@ def evaluate(
 
     Args:
         model: a run's folder, a model folder, or a loaded model.
-        data: a file or rows for all tasks; or a mapping of tasks to theirs, in which "all" stands for the tasks that
+        data: a file or rows for all tasks; or a mapping from task to file or rows, in which "all" covers the tasks that
             it does not name.
-        tasks: only these tasks.
-        long: what becomes of a text that is longer than the model reads: "truncate" or "windows".
-        files: how the files are written, as beside the paths of a configuration: {"separator": ";"}.
+        tasks: the tasks to score; all by default.
+        long: how to handle a text that is longer than the model reads: "truncate" or "windows".
+        files: format of the files, with the same options as next to the paths in a configuration: {"separator": ";"}.
     """
     loaded = model if isinstance(model, Model) else load(model)
     scorer, answers = answer_files(loaded, data, tasks, long, files)
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _require_labels_as_read(task: Task) -> None:
-    """Raise ModelError for a model with a label that no file holds any more, since it is read in another spelling."""
+    """Raise ModelError if a label of the model is now read from files in another spelling, so that none can match."""
     for label in task.labels:
         try:
             spelled = label_text(label)
@@ -176,7 +176,7 @@ def _require_labels_as_read(task: Task) -> None:
 
 
 def _read_for(feed: Feed, *, shared: bool) -> DataTable:
-    """Read rows to be scored. Raises UserError; for a column that the file of several tasks lacks, with the mend."""
+    """Read rows to score. Raises UserError, which suggests a fix where a shared file lacks the column of one task."""
     try:
         return read_table(feed)
     except UserError as error:
@@ -188,10 +188,10 @@ def _read_for(feed: Feed, *, shared: bool) -> DataTable:
         raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
 
 
-def _rows_of(name: str, rows: Rows, written: FileOptions) -> DataOptions:
-    """Return the options that name these rows. Raises ConfigError for what is no rows."""
+def _rows_of(name: str, rows: Rows, file_options: FileOptions) -> DataOptions:
+    """Return the data options for these rows. Raises ConfigError for a value that is not rows."""
     try:
-        return DataOptions(test=rows, **written.model_dump())  # pyright: ignore[reportArgumentType]
+        return DataOptions(test=rows, **file_options.model_dump())  # pyright: ignore[reportArgumentType]
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"data.{name}: {message}") from None
@@ -204,33 +204,33 @@ def answer_files(
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
 ) -> tuple[Scorer, dict[str, TaskPredictions]]:
-    """Answer the rows that carry the tasks' labels (see `evaluate`); a task without any is left out."""
+    """Predict the rows that have labels of the tasks (see `evaluate`); a task without such rows is left out."""
     loaded = model if isinstance(model, Model) else load(model)
     tokens, engine = loaded.reader(long)
     chosen = list(loaded.tasks if tasks is None else tasks)
-    given = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
-    for name in (*chosen, *(key for key in given if key != "all")):
+    rows_by_task = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
+    for name in (*chosen, *(key for key in rows_by_task if key != "all")):
         if name not in loaded.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
-    read = {name: _rows_of(name, rows, read_file_options(files or {})) for name, rows in given.items()}
+    data_of = {name: _rows_of(name, rows, read_file_options(files or {})) for name, rows in rows_by_task.items()}
     options = {
-        name: loaded.tasks[name].reading_options.model_copy(update={"data": read.get(name, read.get("all"))})
+        name: loaded.tasks[name].reading_options.model_copy(update={"data": data_of.get(name, data_of.get("all"))})
         for name in chosen
-        if name in read or "all" in read
+        if name in data_of or "all" in data_of
     }
     for name in options:
         _require_labels_as_read(loaded.tasks[name])
     scorer = Scorer(loaded.tasks)
     answers: dict[str, TaskPredictions] = {}
     for feed in feeds_of(options, "test"):
-        table = _read_for(feed, shared="all" in read and len(options) > 1)
+        table = _read_for(feed, shared="all" in data_of and len(options) > 1)
         source = encode_table(table, loaded.tasks, tokens)
         answers |= scorer.answers(engine, [source])
     return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}
 
 
 def tables_of_split(model: Model, config: Config, split: Split) -> list[DataTable]:
-    """Read a configuration's rows of a split as the tasks of a model read rows; tasks without any are left out."""
+    """Read a split of a configuration the way a model's tasks read rows; tasks without rows are left out."""
     options = {
         name: task.reading_options.model_copy(update={"data": config.tasks[name].data})
         for name, task in model.tasks.items()
@@ -240,9 +240,9 @@ def tables_of_split(model: Model, config: Config, split: Split) -> list[DataTabl
 
 
 def score_dev_rows(model: Model, run: Path) -> Scores:
-    """Score a model on the dev rows of a run; tasks that the run did not train are left out.
+    """Score a model on the dev rows of a run; tasks that the run did not train are skipped.
 
-    Raises ConfigError when the rows that the run held out of its training rows are not there as they were.
+    Raises ConfigError if the dev rows that the run held out of its training rows have changed.
     """
     tables = tables_of_split(model, load_config(run / "config.yaml", trusted=False), "dev")
     require_held_out(run, tables)
@@ -251,7 +251,7 @@ def score_dev_rows(model: Model, run: Path) -> Scores:
 
 
 def require_held_out(run: Path, tables: Sequence[DataTable]) -> None:
-    """Raise ConfigError unless the rows that a run held out are still those that its folder names."""
+    """Raise ConfigError unless the rows that a run held out are still the ones listed in its folder."""
     path = run / HELD_OUT
     held_out: Any = read_json(path) if is_file(path) else {}
     for table in tables:

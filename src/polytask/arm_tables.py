@@ -1,6 +1,6 @@
-"""The tables of a comparison: arms by tasks with mean and spread, the best marked; as CSV, LaTeX, Markdown.
+"""Tables of a comparison as CSV, LaTeX and Markdown: arms by tasks with mean and spread, the best arm marked.
 
-They are made of comparison.json alone. A new format is one function and one row of `FORMATS`.
+They are built from comparison.json alone. A new format is one function and one row of `FORMATS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polytask.terminal import visible
 
 # Corrected p-values below this are marked.
 SIGNIFICANT = 0.05
-# Metrics in a unit of their own; the others lie between -1 and 1 and are written in points (hundredths).
+# Metrics with a unit of their own; all others lie between -1 and 1 and are shown in points (hundredths).
 _OWN_UNIT = frozenset({"mae"})
 _COLUMNS = (
     "task", "metric", "arm", "seeds", "mean", "std", "delta", "low", "high", "relative", "p", "p_holm", "best",
@@ -28,12 +28,12 @@ Record: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """What an arm scored in a task.
+    """The scores of an arm in a task, as text.
 
     Attributes:
-        mean, spread: as text; None where they are undefined.
-        best: whether no arm has a better mean.
-        mark: "*" where it is better than `single` beyond noise, after the correction; "†" where it is worse.
+        mean, spread: mean and standard deviation; None if undefined.
+        best: whether no other arm has a better mean.
+        mark: "*" if the arm is significantly better than `single` after the correction; "†" if it is worse.
     """
 
     mean: str | None
@@ -43,27 +43,27 @@ class Entry:
 
 
 def to_csv(record: Record) -> str:
-    """Return one line for each task and arm, with all figures as they are in comparison.json."""
+    """Return one line per task and arm, with all figures as in comparison.json."""
     _require_tables(record)
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(_COLUMNS)
-    for task, found in record["tasks"].items():
-        for arm, values in found["arms"].items():
-            told = {
-                **values, "task": _one_line(task), "metric": found["metric"], "arm": _one_line(arm),
-                "seeds": len(values["values"]), "best": int(arm in _best(found)),
+    for task, result in record["tasks"].items():
+        for arm, values in result["arms"].items():
+            cells = {
+                **values, "task": _one_line(task), "metric": result["metric"], "arm": _one_line(arm),
+                "seeds": len(values["values"]), "best": int(arm in _best(result)),
             }  # fmt: skip
-            lines.writerow(["" if told.get(name) is None else told[name] for name in _COLUMNS])
+            lines.writerow(["" if cells.get(name) is None else cells[name] for name in _COLUMNS])
     return text.getvalue()
 
 
 def to_latex(record: Record) -> str:
-    """Return a table environment; it needs the package booktabs."""
+    """Return a LaTeX table environment, which needs the package booktabs."""
     _require_tables(record)
     tasks = record["tasks"]
-    heads = [_latex(task) + _arrow(found, " $\\downarrow$") for task, found in tasks.items()]
-    metrics = [_latex(found["metric"]) for found in tasks.values()]
+    heads = [_latex(task) + _arrow(result, " $\\downarrow$") for task, result in tasks.items()]
+    metrics = [_latex(result["metric"]) for result in tasks.values()]
     lines = [
         "% \\usepackage{booktabs}",
         "\\begin{table}",
@@ -84,11 +84,11 @@ def to_latex(record: Record) -> str:
 
 
 def to_markdown(record: Record) -> str:
-    """Return a table with a line below that says how to read it."""
+    """Return a table, followed by a line that explains it."""
     _require_tables(record)
     heads = [
-        f"{_markdown(task)} ({_markdown(found['metric'])}{_arrow(found, ' ↓')})"
-        for task, found in record["tasks"].items()
+        f"{_markdown(task)} ({_markdown(result['metric'])}{_arrow(result, ' ↓')})"
+        for task, result in record["tasks"].items()
     ]
     columns = ["arm", *heads, *(["mean over tasks, %"] if _has_overall(record) else [])]
     rows = [
@@ -103,11 +103,11 @@ FORMATS: dict[str, Callable[[Record], str]] = {"csv": to_csv, "latex": to_latex,
 
 
 def _require_tables(record: Record) -> None:
-    """Raise OutputError where a record lacks what the tables are made of."""
+    """Raise OutputError if a record lacks values that the tables need."""
     try:
-        for found in record["tasks"].values():
-            for values in found["arms"].values():
-                _ = found["metric"], found["smaller_is_better"], values["mean"], values["std"], values["values"]
+        for result in record["tasks"].values():
+            for values in result["arms"].values():
+                _ = result["metric"], result["smaller_is_better"], values["mean"], values["std"], values["values"]
         _ = record["arms"], record["seeds"]
     except (KeyError, TypeError, AttributeError):
         raise OutputError(
@@ -116,23 +116,23 @@ def _require_tables(record: Record) -> None:
 
 
 def arms_of(record: Record) -> list[str]:
-    """Return the arms that have one score a task, in their order."""
-    found = {arm for task in record["tasks"].values() for arm in task["arms"]}
-    return [arm for arm in record["arms"] if arm in found]
+    """Return the arms that have one score per task, in their order."""
+    scored = {arm for task in record["tasks"].values() for arm in task["arms"]}
+    return [arm for arm in record["arms"] if arm in scored]
 
 
 def _best(task: Mapping[str, Any]) -> set[str]:
-    """Return the arms with the best mean of a task: several where they are equal, none where all are."""
+    """Return the arms with the best mean of a task: several if they are equal, none if all are."""
     means = {arm: values["mean"] for arm, values in task["arms"].items() if values["mean"] is not None}
     if not means:
         return set()
     best = (min if task["smaller_is_better"] else max)(means.values())
-    found = {arm for arm, mean in means.items() if mean == best}
-    return found if len(found) < max(2, len(means)) else set()
+    best_arms = {arm for arm, mean in means.items() if mean == best}
+    return best_arms if len(best_arms) < max(2, len(means)) else set()
 
 
 def significance(values: Mapping[str, Any]) -> str:
-    """Return "*" for an arm that is better than `single` beyond noise, after the correction, "†" for a worse one.
+    """Return "*" for an arm that is significantly better than `single` after the correction, "†" for a worse one.
 
     >>> significance({"delta": 0.1, "p_holm": 0.01}), significance({"delta": -0.1, "p_holm": 0.2})
     ('*', '')
@@ -144,7 +144,7 @@ def significance(values: Mapping[str, Any]) -> str:
 
 
 def entry_of(task: Mapping[str, Any], arm: str) -> Entry:
-    """Return what a table shows of an arm in a task."""
+    """Return the cell of an arm in the column of a task."""
     values = task["arms"].get(arm)
     if values is None or values["mean"] is None:
         return Entry(None, None, best=False, mark="")
@@ -154,7 +154,7 @@ def entry_of(task: Mapping[str, Any], arm: str) -> Entry:
 
 
 def score_text(metric: str, value: float) -> str:
-    """Write a score in points, or in its unit where the metric has one of its own.
+    """Format a score in points, or in the unit of its metric if that has one.
 
     >>> score_text("accuracy", 0.87125), score_text("mae", 0.5)
     ('87.12', '0.5000')
@@ -164,7 +164,7 @@ def score_text(metric: str, value: float) -> str:
 
 def _rows(record: Record) -> Iterator[tuple[str, list[Entry]]]:
     for arm in arms_of(record):
-        yield arm, [entry_of(found, arm) for found in record["tasks"].values()]
+        yield arm, [entry_of(task, arm) for task in record["tasks"].values()]
 
 
 def _arrow(task: Mapping[str, Any], arrow: str) -> str:
@@ -176,11 +176,11 @@ def _has_overall(record: Record) -> bool:
 
 
 def _overall(record: Record, arm: str) -> list[str]:
-    """Return an arm's mean relative difference over tasks in percent, where the table has such a column."""
+    """Return an arm's mean relative difference over tasks in percent, if the table has this column."""
     if not _has_overall(record):
         return []
-    found = record["overall"].get(arm)
-    return ["" if found is None else f"{100 * found['mean']:+z.1f}"]
+    difference = record["overall"].get(arm)
+    return ["" if difference is None else f"{100 * difference['mean']:+z.1f}"]
 
 
 def _caption(record: Record, marks: Mapping[str, str], escape: Callable[[str], str]) -> str:
@@ -190,14 +190,14 @@ def _caption(record: Record, marks: Mapping[str, str], escape: Callable[[str], s
     over = f"{seeds} seeds" + (f" ({', '.join(fewer)})" if fewer else "")
     folds = record.get("folds", 0)
     over += f" and {folds} folds of the training rows" if folds else ""
-    own = [escape(metric) for metric in sorted({found["metric"] for found in record["tasks"].values()} & _OWN_UNIT)]
-    unit = f"in points (hundredths; {', '.join(own)} in its own unit)" if own else "in points (hundredths)"
-    last = " The last column is the mean relative difference to single." if _has_overall(record) else ""
+    own_units = [escape(metric) for metric in sorted({task["metric"] for task in record["tasks"].values()} & _OWN_UNIT)]
+    unit = f"in points (hundredths; {', '.join(own_units)} in its own unit)" if own_units else "in points (hundredths)"
+    overall = " The last column is the mean relative difference to single." if _has_overall(record) else ""
     rows = "rows" if folds else "test rows"
     return (
         f"Mean and standard deviation over {over}, {unit}; the best of each task is bold. {marks['*']} better and "
         f"{marks['†']} worse than single (p below {SIGNIFICANT}, two-sided paired bootstrap over {rows} and "
-        f"seeds, corrected by Holm's method for the arms of a task).{last}"
+        f"seeds, corrected by Holm's method for the arms of a task).{overall}"
     )
 
 

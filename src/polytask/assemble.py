@@ -1,4 +1,4 @@
-"""The composition root: from a configuration to everything a run is made of. It reads like the diagram.
+"""The composition root: builds all parts of a run from its configuration, in the order of the diagram.
 
 configuration -> tasks + sources -> batches -> encoder (sharing plan) -> heads -> losses -> balancer -> update
 """
@@ -57,11 +57,11 @@ if TYPE_CHECKING:
 
 
 def assemble(config: Config) -> Assembly:
-    """Build a run up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    """Build a run, ready for its first step. Raises UserError for any problem with the input."""
     if config.extend is not None:
         raise ConfigError(
-            "extend: found, and this run trains a model from its encoder; leave it out, or add the tasks to a trained "
-            "model: polytask extend MODEL CONFIG"
+            "extend: found, but this run trains a new model from its encoder; leave it out, or add the tasks to a "
+            "trained model: polytask extend MODEL CONFIG"
         )
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
@@ -76,7 +76,7 @@ def assemble(config: Config) -> Assembly:
     require_one_set(config.sharing.strategy != "global", backbone.family, "sharing.strategy")
     if config.max_tokens > backbone.longest:
         raise ConfigError(
-            f"max_tokens: found {config.max_tokens}, and {config.encoder} reads at most {backbone.longest} tokens"
+            f"max_tokens: found {config.max_tokens}, but {config.encoder} reads at most {backbone.longest} tokens"
         )
     sharing = config.sharing.build(list(config.tasks), backbone.layers)
     tables = replace(tables, tasks=on_encoder(tables.tasks, backbone.config))
@@ -95,7 +95,7 @@ def compose(
     device: torch.device,
     extended: ExtendedModel | None = None,
 ) -> Assembly:
-    """Build a run around a model, up to step 0. Raises a UserError for everything that can be wrong with the input."""
+    """Build a run around a model, ready for its first step. Raises UserError for any problem with the input."""
     bounds = {name: task.rate_bound for name, task in tables.tasks.items()}
     size = int(model.config.hidden_size), int(model.config.num_hidden_layers)
     train, choices = resolve_rates(config.train, *size, list(bounds.values()))
@@ -103,7 +103,7 @@ def compose(
     config = config.model_copy(update={"train": train})
     if train.freeze_embeddings:
         model.freeze_words()
-    build_optimizer(model, train, tables.tasks)  # whether it can be built
+    build_optimizer(model, train, tables.tasks)  # fails here if it cannot be built
     for task in tables.tasks.values():
         task.require_usable_loss()
     rule = _rule(config, tables.tasks, extending=extended is not None)
@@ -154,19 +154,19 @@ def compose(
 
 
 def _rule(config: Config, tasks: Mapping[str, Task], *, extending: bool) -> Rule:
-    """Return the rule that chooses the model: by what it answers. Raises ConfigError where it would answer nothing."""
+    """Return the rule that selects the model by the tasks it predicts. Raises ConfigError if it would predict none."""
     metrics = {name: task.metric for name, task in tasks.items()}
     answering = {name: metric for name, metric in metrics.items() if tasks[name].answers}
     if not answering and not extending:
         raise ConfigError(
-            f"tasks: found {', '.join(metrics)}, which answer nothing once the model is trained; "
+            f"tasks: found {', '.join(metrics)}, which predict nothing once the model is trained; "
             "add a task that they help"
         )
     return read_rule(config.train, answering or metrics, {name: task.data for name, task in config.tasks.items()})
 
 
 def _workload(config: Config, tasks: Mapping[str, Task], sources: Sequence[Source]) -> Workload:
-    """Return what the schedule divides: the rows of each task, and how they share them."""
+    """Return what the schedule distributes: the rows of each task, and which tasks share rows."""
     rows = config.train.batch_size
     return Workload(
         sizes={name: len(source.drawn[name]) for name in config.tasks for source in sources if name in source.tasks},
@@ -182,9 +182,9 @@ def _workload(config: Config, tasks: Mapping[str, Task], sources: Sequence[Sourc
 def _resolved(
     config: Config, workload: Workload, model: MultiTaskModel
 ) -> tuple[Config, Workload, tuple[ResolvedOption, ...]]:
-    """Choose what depends on how the tasks train together: the batch size and the balancer, where they are `auto`.
+    """Resolve `auto` for the batch size and the balancer, which depend on how the tasks train together.
 
-    Raises ConfigError where the balancer, or the schedule, cannot be.
+    Raises ConfigError if the balancer or the schedule is impossible.
     """
     choices: tuple[ResolvedOption, ...] = ()
     schedule, sharing = config.schedule.build(workload), sharing_tasks(model)
@@ -205,7 +205,7 @@ def _resolved(
 
 
 def _compares(balance: BalanceOptions) -> int | None:
-    """Return every how many updates the balancer takes the tasks' gradients apart, if it does."""
+    """Return after how many updates the balancer computes gradients per task; None if it never does."""
     return balance.interval if balance.shape in ("gram", "gradients") and not balance.top_only else None
 
 
@@ -216,7 +216,7 @@ def _token_notes(
     tokenizer: PreTrainedTokenizerBase,
     tokens: Tokenization,
 ) -> Iterator[DataWarning]:
-    """Say what the encoder does not see of the texts, or sees in another way than it is written."""
+    """Yield notes on text that the encoder does not see, or sees differently from how it is written."""
     unknown = tokenizer.unk_token_id
     yield from truncation_warnings(sources, config.max_tokens)
     yield from shared_token_warnings(sources, tasks)
@@ -232,25 +232,25 @@ def _teacher_notes(
 
 
 def require_one_piece(config: Config) -> None:
-    """Raise ConfigError when an update is cut into pieces that a balancer has to see whole."""
+    """Raise ConfigError if updates are cut into pieces while the balancer needs the whole update."""
     train = config.train
     if config.balance.top_only and train.cuts_updates:
-        found, whole = (
+        setting, fix = (
             (f"gradient_accumulation_steps={train.gradient_accumulation_steps}", "gradient_accumulation_steps=1")
             if train.gradient_accumulation_steps > 1
             else (f"max_tokens_per_batch={train.max_tokens_per_batch}", "max_tokens_per_batch=null")
         )
         raise ConfigError(
-            f"balance.measure: found top with train.{found}; it keeps the graphs of a whole update; set "
-            f"balance.measure=all, or train.{whole}"
+            f"balance.measure: found top with train.{setting}; it keeps the graphs of a whole update; set "
+            f"balance.measure=all, or train.{fix}"
         )
 
 
 def require_room(config: Config) -> None:
-    """Raise ConfigError when a text alone is longer than what may pass the encoder in one piece."""
+    """Raise ConfigError if a single text may be longer than one piece of a batch."""
     limit = config.train.max_tokens_per_batch
     if limit is not None and limit < config.max_tokens:
         raise ConfigError(
-            f"train.max_tokens_per_batch: found {limit}, and one text may have max_tokens={config.max_tokens}; "
+            f"train.max_tokens_per_batch: found {limit}, but one text may have max_tokens={config.max_tokens}; "
             "raise it, or lower max_tokens"
         )

@@ -1,4 +1,4 @@
-"""A run, ready for its first step: all parts of it, and what is built of them."""
+"""A run that is ready for its first step: its parts, and the objects built from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from polytask.version import __version__
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Rows of similar length that the stream keeps together: a fraction of a batch, so that its tasks still mix.
+# Number of rows of similar length that the stream keeps together: a fraction of a batch, so that tasks still mix.
 BLOCK_ROWS = 8
 
 
@@ -58,11 +58,12 @@ class ExtendedModel:
     """The trained model that a run adds tasks to.
 
     Attributes:
-        model: where it lies.
+        model: path of its folder.
         digest: hash of its weights.
-        mode: whether what its tasks use is frozen, or trains as well (joint).
-        tasks: its tasks, as it knows them.
-        scores: those of its scores that stay as they are.
+        mode: "frozen" if the layers that its tasks use do not train, "joint" if they do.
+        tasks: its tasks by name.
+        scores: those of its scores that stay valid.
+        notes: what the user should know about its tasks.
         data: for each of its tasks the rows and labels that it was trained on.
     """
 
@@ -79,12 +80,12 @@ class ExtendedModel:
         return {**self.tasks, **trained}
 
     def all_scores(self, new_scores: Mapping[str, Scores]) -> dict[str, Scores]:
-        """Return what was scored now beside the scores that stay."""
+        """Return the new scores merged with the scores that stay valid."""
         splits = dict.fromkeys([*self.scores, *new_scores])
         return {split: {**self.scores.get(split, {}), **new_scores.get(split, {})} for split in splits}
 
     def to_json(self, trained: Mapping[str, Task]) -> dict[str, Any]:
-        """Return what was extended, and which tasks are new, were replayed, or were kept without rows."""
+        """Return the extended model, and which tasks are new, replayed, or kept without rows."""
         return {
             "model": self.model,
             "mode": self.mode,
@@ -96,7 +97,7 @@ class ExtendedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """A run, ready for its first step: all that can be wrong with the input has been found by now."""
+    """A run that is ready for its first step; its input has been checked completely."""
 
     config: Config
     tasks: Mapping[str, Task]
@@ -115,8 +116,8 @@ class Assembly:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that determines the run's weights; of teachers what they answer by, wherever they lie."""
-        digests = [table.digest for found in self.tables.tables.values() for table in found]
+        """Hash of everything that determines the run's weights; teachers count by content, not by path."""
+        digests = [table.digest for tables in self.tables.tables.values() for table in tables]
         models = [teacher.digest for teacher in self.teachers]
         if self.extended is not None:
             models += [self.extended.mode, self.extended.digest]
@@ -126,23 +127,23 @@ class Assembly:
         return key_of(config, digests, tokens, self._encoder(), *models)
 
     def _encoder(self) -> dict[str, Any]:
-        """Return what makes the encoder compute as it does, beside its weights, which a checkpoint holds."""
+        """Return the encoder's configuration values that affect its outputs; a checkpoint holds the weights."""
         values = self.model.config.to_dict()
         return {key: value for key, value in values.items() if key not in ("_name_or_path", "transformers_version")}
 
     def train_sources(self, world: World) -> tuple[Source, ...]:
-        """Return the training rows, with the teachers' answers where there are teachers."""
+        """Return the training rows, with the outputs of the teachers, if any."""
         sources = self.sources["train"]
         if not self.teachers:
             return sources
         if not world.is_main:
             world.broadcast(None)  # the first process fills the cache
-        found = add_teacher_outputs(
+        with_outputs = add_teacher_outputs(
             sources, self.tables.tables["train"], self.tasks, self.teachers, self.device, show=world.is_main
         )
         if world.is_main:
             world.broadcast(None)
-        return found
+        return with_outputs
 
     def checkpoints(self, folder: Path, world: World) -> Checkpoints:
         """Return the checkpoints of this run in its folder."""
@@ -150,24 +151,24 @@ class Assembly:
         return Checkpoints(folder / "checkpoints", self.identity, self.config.train.save_total_limit, files)
 
     def collator(self) -> Collator:
-        """Return what builds batches."""
+        """Return the collator, which builds batches."""
         overhead = pass_overhead(self.device)
         return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, self._masker)
 
     @cached_property
     def _masker(self) -> Masker | None:
-        """What hides words, where a task guesses them."""
+        """The object that masks words; None if no task predicts masked words."""
         if all(task.mask_rate is None for task in self.tasks.values()):
             return None
         vocabulary = len(next(iter(self.model.word_embeddings().values())))
         return Masker.of(self.tokenizer, vocabulary, self.config.train.seed)
 
     def scorer(self) -> Scorer:
-        """Return what predicts and scores rows."""
+        """Return the scorer, which predicts and scores rows."""
         return Scorer(self.tasks)
 
     def engine(self, model: MultiTaskModel | None = None) -> TorchEngine:
-        """Return what runs the model, or another one of the same tasks, as it is now."""
+        """Return an engine that runs the model, or another model of the same tasks, in its current state."""
         heads = {name: task.head for name, task in self.tasks.items()}
         precision = self.config.train.precision
         return TorchEngine(model or self.model, heads, self.collator(), self.device, precision)
@@ -180,7 +181,7 @@ class Assembly:
         """Build the trainer of this run."""
         options = self.config.train
         sources = self.train_sources(world)
-        # Different task sets must meet different blocks, the same seed the same ones.
+        # Different sets of tasks must get different blocks; the same seed must give the same ones.
         streams = Streams(sources, seed=options.seed, block=BLOCK_ROWS)
         weights = {name: task.weight for name, task in self.config.tasks.items()}
         if options.fsdp and world.size > 1:
@@ -205,33 +206,33 @@ class Assembly:
         return Trainer(parts)
 
     def gathered(self) -> Assembly:
-        """Return the run with an ordinary model where it was sharded. All processes call it together."""
+        """Return the run with an unsharded model. All processes must call it together."""
         if not self.model.sharded:
             return self
         tasks = self.tasks if self.extended is None else self.extended.all_tasks(self.tasks)
-        # The whole model may not fit the device.
+        # The whole model may not fit on the device.
         return replace(self, model=gathered(self.model, head_specs(tasks)), device=torch.device("cpu"))
 
     def facts(self) -> dict[str, Any]:
-        """Return for each task its rows and labels."""
-        sources = [source for found in self.sources.values() for source in found]
+        """Return the row and label counts of each task."""
+        sources = [source for split_sources in self.sources.values() for source in split_sources]
         return {name: task_facts(task, self.tables.label_stats[name], sources) for name, task in self.tasks.items()}
 
     def bundle(self, scores: Mapping[str, Scores]) -> Bundle:
-        """Return the model with all that prediction needs."""
-        tasks, found, data = self.tasks, dict(scores), self.facts()
+        """Return the model together with everything that prediction needs."""
+        tasks, all_scores, data = self.tasks, dict(scores), self.facts()
         if self.extended is not None:
-            tasks, found = self.extended.all_tasks(tasks), self.extended.all_scores(found)
+            tasks, all_scores = self.extended.all_tasks(tasks), self.extended.all_scores(all_scores)
             data = {**self.extended.data, **data}
-        about = {"encoder": self.config.encoder, "versions": versions(), "scores": found, "data": data}
+        about = {"encoder": self.config.encoder, "versions": versions(), "scores": all_scores, "data": data}
         precision = self.config.train.precision
-        whole = Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, precision, about)
-        kept = [name for name, task in tasks.items() if task.answers]
-        return whole if len(kept) == len(tasks) else pruned(whole, kept)
+        bundle = Bundle(self.model, tasks, self.tokenizer, self.config.max_tokens, precision, about)
+        answering = [name for name, task in tasks.items() if task.answers]
+        return bundle if len(answering) == len(tasks) else pruned(bundle, answering)
 
 
 def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
-    """Return what scores the dev rows, as the type that selection accepts."""
+    """Return a function that scores a model on the dev rows, for model selection."""
     sources = assembly.sources["dev"]
     baselines = assembly.scorer().baselines(sources)
 
@@ -247,9 +248,9 @@ def dev_evaluation(assembly: Assembly) -> Callable[[MultiTaskModel], DevScores]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that made a result."""
+    """Return the versions of polytask, Python and the main libraries."""
     import platform
     from importlib.metadata import version
 
-    found = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-    return {"polytask": __version__, **found, "python": platform.python_version()}
+    libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    return {"polytask": __version__, **libraries, "python": platform.python_version()}

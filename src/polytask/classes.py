@@ -1,4 +1,4 @@
-"""Class numbers of Hugging Face data sets, which become the names of the classes."""
+"""Conversion of class numbers in Hugging Face datasets to the names of the classes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class ClassNames:
-    """The names of a data set's classes, by column.
+    """The class names of a dataset, by column.
 
     Args:
-        features: the columns' features, as `datasets` writes them into its JSON and into parquet files.
+        features: the features of the columns, as `datasets` writes them into its JSON and into Parquet files.
     """
 
     def __init__(self, features: Mapping[str, Any]) -> None:
@@ -19,16 +19,16 @@ class ClassNames:
 
     @classmethod
     def of_parquet(cls, metadata: Mapping[bytes, bytes] | None) -> ClassNames:
-        """Read the names out of the metadata of a parquet file's schema; a file of another program has none."""
+        """Read the names from the schema metadata of a Parquet file; files of other programs have none."""
         try:
-            told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-            features = told.get("info", {}).get("features") or {}
+            info = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+            features = info.get("info", {}).get("features") or {}
         except (ValueError, AttributeError, RecursionError):
             features = {}
         return cls(features if isinstance(features, dict) else {})
 
     def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row with names in place of class numbers. Raises ValueError on a number that has no name."""
+        """Return a row with names instead of class numbers. Raises ValueError for a number without a name."""
         values = dict(row)
         for column, feature in self._features.items():
             if column in values:
@@ -37,8 +37,8 @@ class ClassNames:
 
 
 def _inner(feature: Any) -> Any:  # noqa: ANN401
-    """Return what a list holds; None for what is no list."""
-    if isinstance(feature, list):  # how older versions wrote it
+    """Return the feature of a list's items; None if the feature is not a list."""
+    if isinstance(feature, list):  # the form of older versions
         return feature[0] if len(feature) == 1 else None
     return feature.get("feature") if isinstance(feature, dict) and "_type" in feature else None
 
@@ -60,18 +60,18 @@ def _named(feature: Any, value: Any, column: str) -> Any:  # noqa: ANN401
     inner = _inner(feature)
     if inner is not None and isinstance(value, list):
         names = [_named(inner, item, column) for item in value]
-        # One class that is not given leaves the whole list not given.
+        # If one class is missing, the whole list counts as missing.
         return None if None in names and _holds_classes(inner) else names
     fields = feature if inner is None else inner
     if isinstance(value, dict) and isinstance(fields, dict):
-        # A list of objects is an object of lists in older versions.
+        # Older versions write a list of objects as an object of lists.
         kinds = {key: field if inner is None else [field] for key, field in fields.items()}
         return {key: _named(kinds.get(key), item, column) for key, item in value.items()}
     return value
 
 
 def _name(names: list[str], number: Any, column: str) -> str | None:  # noqa: ANN401
-    """Return a class's name; -1 is how data sets write a label that is not given."""
+    """Return the name of a class; datasets write -1 for a missing label."""
     if isinstance(number, int) and number < 0:
         return None
     if isinstance(number, int) and number < len(names):

@@ -1,4 +1,4 @@
-"""Several runs at once: each a process with its part of the cores, here or on a Ray cluster; they stop together."""
+"""Parallel runs: one process each with its share of the cores, here or on a Ray cluster; they stop together."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class ProcessJob(Generic[Key]):
-    """A process that is to run.
+    """A process to start.
 
     Attributes:
-        key: what it is known by.
-        arguments: of `polytask`.
-        log: takes what it says.
+        key: identifier of the job.
+        arguments: command-line arguments of `polytask`.
+        log: file for its output.
     """
 
     key: Key
@@ -39,7 +39,7 @@ class ProcessJob(Generic[Key]):
 
 
 class Process(Protocol):
-    """A process that runs here or elsewhere."""
+    """A process on this or on another machine."""
 
     def poll(self) -> int | None:
         """Return its exit code; None while it runs."""
@@ -51,38 +51,40 @@ class Process(Protocol):
 
 
 class Starter(Protocol):
-    """What starts processes that end with this one."""
+    """Starts processes that end together with this one."""
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes], /) -> Process:
-        """Start a process whose stdout and stderr go to a file."""
+        """Start a process and write its stdout and stderr to a file."""
         ...
 
 
 class Crew(ABC, Generic[Key]):
-    """Runs jobs, so many at once, until there are none left; a subclass says which, and what becomes of them.
+    """Runs jobs in parallel until none is left; a subclass supplies the jobs and handles their end.
 
     Args:
-        ray: whether they run on a Ray cluster.
+        jobs: number of jobs to run at the same time.
+        console: where to print messages.
+        ray: whether the jobs run on a Ray cluster.
     """
 
     def __init__(self, jobs: int, console: Console, *, ray: bool = False) -> None:
         self._jobs, self.console, self._ray = jobs, console, ray
         self._running: dict[Process, ProcessJob[Key]] = {}
         self._starter: Starter = Lifeline(None)
-        self._over = False  # no further job is to begin
+        self._over = False  # no further job is to start
         self._stopping = False
         self._failed: tuple[ProcessJob[Key], int] | None = None
 
     @abstractmethod
     def next_job(self) -> ProcessJob[Key] | None:
-        """Return the next job; None when there is none left."""
+        """Return the next job; None if none is left."""
 
     @abstractmethod
     def end(self, job: ProcessJob[Key], code: int) -> bool:
-        """Take in that a job has ended, and return whether the others may go on."""
+        """Handle the end of a job, and return whether the others may continue."""
 
     def work(self) -> None:
-        """Run all jobs. Raises Interrupted after a requested stop, and what a job failed with."""
+        """Run all jobs. Raises Interrupted after a requested stop, and UserError or TrainingError if a job failed."""
         starter = ray_starter(self._jobs) if self._ray else lifeline()
         with starter as self._starter, on_signals(self._stop), on_signals(self._save, SAVING):
             while self._running or not self._over:
@@ -117,7 +119,7 @@ class Crew(ABC, Generic[Key]):
                 self._failed, self._over = (job, code), True
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Ask every run to finish its step and to save; asked twice, they stop at once."""
+        """Ask every run to finish its step and save; a second signal stops them at once."""
         del frame
         self._stopping = self._over = True
         self.console.print("stopping after each run's step; press Ctrl-C again to stop at once without saving")
@@ -125,14 +127,14 @@ class Crew(ABC, Generic[Key]):
             process.send_signal(number)
 
     def _save(self, number: int, frame: FrameType | None) -> None:
-        """Ask every run to save and to go on."""
+        """Ask every run to save and continue."""
         del frame
         for process in self._running:
             process.send_signal(number)
 
 
 def reason_in(log: Path) -> str:
-    """Return why a run failed, as its log says."""
+    """Return why a run failed, from its log."""
     lines = log.read_text("utf-8", errors="replace").strip().splitlines()
     last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1] if lines else "")
-    return f"{log.parent}: {last.removeprefix('error: ')}; all it said is in {log}"
+    return f"{log.parent}: {last.removeprefix('error: ')}; its full output is in {log}"

@@ -1,4 +1,4 @@
-"""What methods of your own are made of: the tables, and the classes that their rows derive from (docs/extending.md).
+"""Building blocks for your own methods: the tables, and the base classes of their rows (docs/extending.md).
 
 Each name is loaded when it is first used, since heads need torch.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong, as one family.
+"""The exceptions of polytask.
 
     PolytaskError
     ├── UserError           the user's input: exit code 2, no traceback
@@ -7,9 +7,9 @@
     │   ├── ModelError      an encoder or a saved model
     │   ├── OutputError     a folder or file to be written
     │   └── MissingExtra    an optional dependency that is not installed
-    ├── TrainingError       training cannot go on (a loss that is not finite, a full disk)
-    │   ├── NothingToResume no checkpoint of a run that was begun is whole
-    │   └── ProcessLost     one of several processes was ended from outside, lost its device, or cannot be reached
+    ├── TrainingError       training cannot continue (a loss that is not finite, a full disk)
+    │   ├── NothingToResume no checkpoint of a started run is complete
+    │   └── ProcessLost     one of several processes was killed, lost its device, or cannot be reached
     └── Interrupted         stopped on request after saving: exit code 130
 
 Every message says where, what was found, what is accepted, and what to do.
@@ -22,14 +22,14 @@ from collections.abc import Iterable, Sequence
 
 
 class PolytaskError(Exception):
-    """The base of everything that polytask raises on purpose."""
+    """Base class of all exceptions that polytask raises."""
 
 
 class UserError(PolytaskError):
-    """The input is at fault; the message names the place and the mend.
+    """The input is invalid; the message says where, and how to fix it.
 
     Attributes:
-        option: the path of the configuration's value that is at fault; empty where it is another thing.
+        option: path of the invalid value in the configuration; empty if the problem lies elsewhere.
     """
 
     def __init__(self, *message: object, option: Sequence[str | int] = ()) -> None:
@@ -38,7 +38,7 @@ class UserError(PolytaskError):
 
 
 class ConfigError(UserError):
-    """A value of the configuration is missing, unknown or of the wrong kind."""
+    """A value in the configuration is missing, unknown or of the wrong type."""
 
 
 class DataError(UserError):
@@ -62,7 +62,7 @@ class MissingExtra(UserError):
         )
 
 
-# What brings each package that is not always installed.
+# The extra that installs each optional package.
 EXTRAS = {
     **dict.fromkeys(
         ("torch", "transformers", "safetensors", "torchjd", "datasets", "pandas", "pyarrow", "scipy"),
@@ -79,39 +79,39 @@ EXTRAS = {
 
 
 def missing_extra(error: ModuleNotFoundError, purpose: str = "this") -> MissingExtra | None:
-    """Return what to install where an import failed for want of an extra; None where it failed for another reason."""
+    """Return an error with the install command if an extra is missing; None if the import failed for another reason."""
     package = (error.name or "").partition(".")[0]
     return MissingExtra(package, EXTRAS[package], purpose) if package in EXTRAS else None
 
 
 class TrainingError(PolytaskError):
-    """Training cannot go on; what was saved before stays usable."""
+    """Training cannot continue; everything saved so far stays usable."""
 
 
 class NothingToResume(TrainingError):
-    """No checkpoint of a run that was begun is whole."""
+    """No checkpoint of a started run is complete."""
 
 
 class ProcessLost(TrainingError):
-    """One of the processes that train together was lost; the same command can go on from the last checkpoint.
+    """One of the processes that train together was lost; the same command can resume from the last checkpoint.
 
     Attributes:
-        what: which one, and how.
-        code: the exit code of a process that tells the one that started it.
+        description: which process was lost, and how.
+        code: exit code with which the command ends.
     """
 
-    def __init__(self, what: str, message: str, code: int = 1) -> None:
+    def __init__(self, description: str, message: str, code: int = 1) -> None:
         super().__init__(message)
-        self.what = what
+        self.description = description
         self.code = code
 
 
 class Interrupted(PolytaskError):
-    """Training stopped on request after the step was finished and saved."""
+    """Training was stopped on request, after the step was finished and saved."""
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:
-    """Say which names are accepted, and which of them is closest to the one found.
+    """Return the accepted names as text, and suggest the one closest to `word`.
 
     >>> nearest("lable", ["label", "text"])
     "accepted: label, text; did you mean 'label'?"

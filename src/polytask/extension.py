@@ -1,4 +1,4 @@
-"""Add tasks to a trained model: with everything old frozen, or together with the old tasks' rows."""
+"""Adding tasks to a trained model, with its weights frozen or training along on the old tasks' rows."""
 
 from __future__ import annotations
 
@@ -46,31 +46,35 @@ def extend(
     resume: bool = False,
     overrides: Sequence[str] = (),
 ) -> Run:
-    """Add the tasks of a configuration to a trained model, and return the run that did it.
+    """Add the tasks of a configuration to a trained model, and return the run.
 
     Args:
-        model: a run's folder or a model folder; it stays as it is.
-        config: the new tasks with their rows; under "joint" also old tasks with rows, which are replayed, or old tasks
-            alone, which train on.
-        out: folder of the new run; without one nothing is written.
-        mode: frozen: what the old tasks use does not change, so neither do their answers; joint: everything trains.
-        resume: go on from the newest checkpoint in `out`.
+        model: a run's folder or a model folder; it is not changed.
+        config: the new tasks with their rows; with "joint" also old tasks with rows, which are replayed, or old tasks
+            alone, which continue to train.
+        out: folder of the new run; without it nothing is written.
+        mode: frozen: the weights of the old tasks and thus their predictions do not change; joint: everything trains.
+        resume: continue from the newest checkpoint in `out`.
+        overrides: changes to the configuration, such as "train.epochs=1".
 
     Raises:
-        UserError: the input is at fault; nothing has been trained.
+        UserError: the input is invalid; nothing has been trained.
     """
     checked = as_config(config, overrides)
     home = model_folder(model)
     folder = None if out is None else Path(out)
-    with join_world(choose_device(checked.train.device)) as world, ExitStack() as held:
+    with join_world(choose_device(checked.train.device)) as world, ExitStack() as stack:
         build = partial(assemble_extension, home, mode=mode)
-        assembly = assemble_together(checked, folder, world, held, build, resume=resume)
+        assembly = assemble_together(checked, folder, world, stack, build, resume=resume)
         extended_by = assembly.extended
         assert extended_by is not None
         before = score_old(assembly) if world.is_main else {}
 
         def describe(results: RunResults) -> dict[str, Any]:
-            after = {split: {task: results.scores[split][task] for task in found} for split, found in before.items()}
+            after = {
+                split: {task: results.scores[split][task] for task in old_scores}
+                for split, old_scores in before.items()
+            }
             return {"extended": {**extended_by.to_json(assembly.tasks), "before": before, "after": after}}
 
         run = run_assembly(assembly, world, folder, resume=resume, extra=describe)
@@ -78,23 +82,23 @@ def extend(
 
 
 def score_old(assembly: Assembly) -> dict[str, Scores]:
-    """Score the old tasks that have rows, on dev and test, with the model as it is."""
+    """Score the old tasks that have rows, on dev and test, with the model before training."""
     assert assembly.extended is not None
     old = [task for task in assembly.tasks if task in assembly.extended.tasks]
     if not old:
         return {}
     scorer, engine = assembly.scorer(), assembly.engine(assembly.model.to(assembly.device))
-    found: dict[str, Scores] = {}
+    scores_by_split: dict[str, Scores] = {}
     for split in ("dev", "test"):
         chosen = [source for source in assembly.sources[split] if set(old) & set(source.tasks)]
         scores = scorer.scores(engine, chosen)
         if chosen:
-            found[split] = {task: scores[task] for task in old if task in scores}
-    return found
+            scores_by_split[split] = {task: scores[task] for task in old if task in scores}
+    return scores_by_split
 
 
 def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
-    """Build the run that extends a model, up to step 0. Raises a UserError for all that can be wrong with the input."""
+    """Build the run that extends a model, ready for its first step. Raises UserError for any problem with the input."""
     if mode not in ("frozen", "joint"):
         raise ConfigError(f"mode: found {mode!r}; accepted: frozen, joint")
     bundle, digest = load_bundle(home), read_description(home).digest
@@ -122,7 +126,7 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
 
 
 def notes(kept: Sequence[str], mode: Mode) -> tuple[DataWarning, ...]:
-    """Say what becomes of the old tasks that have no rows here."""
+    """Return a note on the old tasks that train without rows."""
     if not kept or mode == "frozen":
         return ()
     return (
@@ -135,28 +139,29 @@ def notes(kept: Sequence[str], mode: Mode) -> tuple[DataWarning, ...]:
 
 
 def fitting(config: Config, bundle: Bundle, home: Path, mode: Mode) -> Config:
-    """Take over from the model what the configuration leaves open. Raises ConfigError where it says another thing."""
+    """Fill in options from the model. Raises ConfigError if the configuration contradicts it."""
     encoder = str(bundle.about.get("encoder", home))
     folders = {home.resolve(), home.resolve().parent}
     if config.encoder != encoder and Path(config.encoder).resolve() not in folders:
         raise ConfigError(
-            f"encoder: found {config.encoder!r}, and the model stands on {encoder!r}; write that, or the model's folder"
+            f"encoder: found {config.encoder!r}, but the model is built on {encoder!r}; "
+            "give that, or the model's folder"
         )
     if "sharing" in config.model_fields_set:
         raise ConfigError(
-            "sharing: found a plan, and an extended model keeps its own; leave it out, and say under `extend:` "
+            "sharing: found a plan, but an extended model keeps its own; leave it out, and set under `extend:` "
             "where the new tasks' own layers begin: extend: {shared_layers: 4, kind: lora}"
         )
     if "max_tokens" in config.model_fields_set and config.max_tokens != bundle.max_tokens:
         raise ConfigError(
-            f"max_tokens: found {config.max_tokens}, and the model reads {bundle.max_tokens}; leave it out"
+            f"max_tokens: found {config.max_tokens}, but the model reads {bundle.max_tokens}; leave it out"
         )
     precision = config.train.precision
     if "precision" not in config.train.model_fields_set:
         precision = bundle.precision
     elif mode == "frozen" and precision != bundle.precision:
         raise ConfigError(
-            f"train.precision: found {precision}, and the old tasks answer in {bundle.precision}, which may not change "
+            f"train.precision: found {precision}, but the old tasks answer in {bundle.precision}, which may not change "
             "in the mode frozen; leave it out"
         )
     train = config.train.model_copy(update={"precision": precision})
@@ -168,21 +173,21 @@ def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[s
     clash = [name for name in config.tasks if name in bundle.tasks]
     if clash and mode == "frozen":
         raise ConfigError(
-            f"tasks.{clash[0]}: {home} has a task of this name, and in the mode frozen old tasks do not train; "
+            f"tasks.{clash[0]}: {home} has a task of this name, and old tasks do not train in the mode frozen; "
             "rename it, leave it out, or use the mode joint, in which its rows are replayed"
         )
     if not new and config.extend is not None:
         raise ConfigError(
-            f"extend: found, and {home} has all of these tasks already ({', '.join(clash)}), so that there is no new "
-            "one whose layers it could describe; leave it out"
+            f"extend: found, but {home} already has all of these tasks ({', '.join(clash)}), so there is no new task "
+            "whose layers it could describe; leave it out"
         )
     return new
 
 
 def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
-    """Return a new task as fitted to its rows, or an old one as the model knows it, with the options of now.
+    """Return a new task fitted to its rows, or an old one as stored in the model, with the current options.
 
-    What was fitted on dev is fitted again, since the model trains on.
+    Values fitted on dev are fitted again, since the model continues to train.
     """
     fresh = tables.tasks[name]
     if name not in bundle.tasks:
@@ -200,7 +205,7 @@ def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
 
 
 def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:
-    """Raise ConfigError where an old task asks for another head than the one that was trained."""
+    """Raise ConfigError if an old task asks for a different head than the trained one."""
     specs = head_specs({**bundle.tasks, **tasks})
     for name, old in head_specs(bundle.tasks).items():
         if replace(specs[name], dropout=old.dropout) != old:

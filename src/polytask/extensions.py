@@ -1,8 +1,8 @@
-"""Extensions: modules of users that add rows to the tables. Importing one runs its code, so somebody has to ask for it.
+"""Extensions: user modules that add rows to the tables. Importing one runs its code, so a person has to ask for it.
 
-Who may ask: a configuration that is given to a command (`extensions:`), a command line (`--extension`), Python
-(`polytask.load(..., extensions=[...])`), the variable POLYTASK_EXTENSIONS, and packages that are installed here and
-declare an entry point of the group `polytask.extensions`. A folder of a model or of a run only says what it needs.
+They can be requested by a configuration given to a command (`extensions:`), the command line (`--extension`), Python
+(`polytask.load(..., extensions=[...])`), the variable POLYTASK_EXTENSIONS, and installed packages that
+declare an entry point in the group `polytask.extensions`. The folder of a model or a run only names what it needs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from polytask.registry import allow, importing
 from polytask.regular import is_file, is_folder
 
 GROUP = "polytask.extensions"
-# Both are inherited by processes that polytask starts: names, and folders in which they were found.
+# Names of extensions and the folders they were found in; processes that polytask starts inherit both.
 VARIABLE = "POLYTASK_EXTENSIONS"
 FOLDERS = "POLYTASK_EXTENSION_FOLDERS"
 _done: set[str] = set()
 
 
 def import_extensions(names: Iterable[str], base: Path | None = None, place: str = "extensions") -> None:
-    """Import modules that somebody asked for, each once; processes that are started from here on do so too.
+    """Import the requested modules, each once; processes started afterwards import them too.
 
     Args:
-        base: a folder in which modules are looked for as well, such as that of a configuration.
-        place: where they were asked for, for messages.
+        names: names of modules.
+        base: a further folder to search for modules, such as that of a configuration.
+        place: where they were requested, for messages.
 
-    Raises ConfigError for a name that is none, a module that is not there, and one that fails.
+    Raises ConfigError for an invalid name, a missing module, and a module that fails.
     """
     for name in names:
         if name in _done:
@@ -50,22 +51,23 @@ def import_extensions(names: Iterable[str], base: Path | None = None, place: str
 
 
 def import_allowed() -> None:
-    """Import the extensions of installed packages and of the variable POLYTASK_EXTENSIONS, each once."""
+    """Import the extensions of installed packages and those in the variable POLYTASK_EXTENSIONS, each once."""
     _import_installed()
     import_extensions(_listed(os.environ.get(VARIABLE, "")), place=VARIABLE)
 
 
 def missing_of(names: Iterable[str]) -> list[str]:
-    """Return the extensions that were not imported."""
+    """Return the extensions that have not been imported."""
     return [name for name in names if name not in _done and name not in sys.modules]
 
 
 def require_imported(needed: Collection[str], place: str, raised: type[UserError]) -> None:
-    """Raise an error that says how to allow what a folder needs, where it was not imported. Nothing is imported here.
+    """Raise an error that says how to allow the extensions a folder needs, unless they are imported. Imports nothing.
 
     Args:
-        needed: what the folder says: it may hold anything.
-        place: the folder.
+        needed: the extensions named in the folder; the values are not trusted.
+        place: path of the folder.
+        raised: class of the error.
     """
     for name in needed:
         require_module_name(name, place, raised)
@@ -80,7 +82,7 @@ def require_imported(needed: Collection[str], place: str, raised: type[UserError
 
 
 def require_module_name(name: object, place: str, raised: type[UserError] = ConfigError) -> None:
-    """Raise an error unless a value can be the name of a module."""
+    """Raise an error unless a value is a valid module name."""
     shown = repr(name)[:100]
     if isinstance(name, str) and name.endswith(".py"):
         raise raised(f"{place}: found {shown}; name the module, as `import` does: {Path(name).stem[:100]}")
@@ -92,7 +94,7 @@ def require_module_name(name: object, place: str, raised: type[UserError] = Conf
 def _import(name: str, base: Path | None, place: str) -> None:
     folder = _folder_of(name, base, place)
     if folder is not None and str(folder) not in sys.path:
-        sys.path.append(str(folder))  # at the end: what lies there hides no installed package
+        sys.path.append(str(folder))  # at the end, so that it cannot hide an installed package
         known = [item for item in os.environ.get(FOLDERS, "").split(os.pathsep) if item]
         os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys([*known, str(folder)]))
     try:
@@ -101,37 +103,37 @@ def _import(name: str, base: Path | None, place: str) -> None:
     except UserError as error:
         raise ConfigError(f"{place}: {name}: {error}") from error
     except Exception as error:
-        raise ConfigError(f"{place}: {name} cannot be imported: {_told(error)}") from error
+        raise ConfigError(f"{place}: {name} cannot be imported: {_describe(error)}") from error
 
 
 def _folder_of(name: str, base: Path | None, place: str) -> Path | None:
-    """Return the folder in which a module lies beside the configuration or the command; None where Python finds it.
+    """Return the folder next to the configuration or the command that holds a module; None if Python finds it itself.
 
-    Raises ConfigError where there is none, or one there and another one that Python finds.
+    Raises ConfigError if there is no such module, or if Python finds a different one of the same name.
     """
     top = name.partition(".")[0]
     if top in sys.modules:
         return None
     listed = [Path(item) for item in os.environ.get(FOLDERS, "").split(os.pathsep) if item]
     around = [folder.resolve() for folder in (*([] if base is None else [base]), Path.cwd(), *listed)]
-    here = next((folder for folder in around if is_file(folder / f"{top}.py") or is_folder(folder / top)), None)
+    local = next((folder for folder in around if is_file(folder / f"{top}.py") or is_folder(folder / top)), None)
     spec = importlib.util.find_spec(top)
     if spec is None:
-        if here is None:
+        if local is None:
             shown = ", ".join(dict.fromkeys(map(str, around)))
             raise ConfigError(f"{place}: there is no module {top!r}: it is not installed, and not in {shown}")
-        return here
+        return local
     home = Path(spec.origin or next(iter(spec.submodule_search_locations or ()), "")).resolve()
-    if here is not None and is_file(here / f"{top}.py") and here not in home.parents:
+    if local is not None and is_file(local / f"{top}.py") and local not in home.parents:
         raise ConfigError(
-            f"{place}: {name} is {here / f'{top}.py'}, and Python finds another module of this name ({home}); "
+            f"{place}: {name} is {local / f'{top}.py'}, and Python finds another module of this name ({home}); "
             "rename yours"
         )
     return None
 
 
-def _told(error: Exception) -> str:
-    """Return an error of a user's module with the line of that module that raised it."""
+def _describe(error: Exception) -> str:
+    """Format an error of a user's module, with the line that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     frames = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
     at = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -1,4 +1,4 @@
-"""Writing: whole files and folders, or nothing at all; what was written survives a loss of power."""
+"""Atomic writing of files and folders; what has been written survives a loss of power."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from polytask.errors import OutputError, PolytaskError, TrainingError
 from polytask.lock import abandoned, in_use
 from polytask.regular import open_regular, read_text
 
-# A sealed folder's list of its files' hashes.
+# The file of a sealed folder that lists the hashes of its files.
 SEAL = "sha256.json"
 _DISCARDED = ".discarded-"
 _WRITING = ".writing-"
@@ -32,11 +32,11 @@ _WORDS_OF_DISK = tuple(
 
 
 class Damaged(Exception):
-    """The files of a sealed folder are not those that were written."""
+    """A file of a sealed folder has changed, or is missing."""
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401
-    """Parse JSON that may be damaged. Raises ValueError where it is none, or is nested too deeply to be read."""
+    """Parse JSON that may be damaged. Raises ValueError if it is not JSON, or too deeply nested."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -44,38 +44,36 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of keys and values, as a hook of JSON's parser. Raises ValueError where a key stands twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    """Return a dict of key-value pairs, as a hook for the JSON parser. Raises ValueError for a duplicate key."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
         times = Counter(name for name, _ in pairs)
         raise ValueError(f"the key {next(name for name in times if times[name] > 1)!r} stands twice")
-    return found
+    return values
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Read a JSON file that polytask wrote. Raises OutputError when it cannot be read, or was damaged."""
+    """Read a JSON file that polytask wrote. Raises OutputError if it cannot be read, or is damaged."""
     try:
         return parse_json(read_text(path))
     except FileNotFoundError:
-        raise OutputError(
-            f"{path}: is missing; restore it, or delete {path.parent} if that can be made again"
-        ) from None
+        raise OutputError(f"{path}: is missing; restore it, or delete {path.parent} if it can be recreated") from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, to_json(value, path.name, indent=1) + "\n")
 
 
 def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Write a file of one JSON object a line, whole or not at all."""
+    """Write a file with one JSON value per line atomically."""
     write_text(path, "".join(to_json(value, path.name) + "\n" for value in values))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all. Raises OutputError when it cannot be written."""
+    """Write a text file atomically. Raises OutputError if it cannot be written."""
     try:
         replace_content(path, text.encode(), path.with_name(f".{path.name}"))
     except OSError as error:
@@ -83,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_content(path: Path, content: bytes, temporary: Path) -> None:
-    """Write a file, whole or not at all, by way of a temporary one. Raises OSError when it cannot be written."""
+    """Write a file atomically, by way of a temporary file. Raises OSError if it cannot be written."""
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -97,15 +95,14 @@ def replace_content(path: Path, content: bytes, temporary: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return what the system says about a failed write, without the path, which the message names."""
+    """Return the system's reason for a failed write, without the path, which the message names."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def refused_by_disk(error: BaseException) -> bool:
-    """Whether an error says that the system refused to write.
+    """Whether an error means that the system refused to write.
 
-    Libraries that are not written in Python raise what they like, a bare Exception or a RuntimeError, with the words of
-    the system in it.
+    Native libraries may raise a bare Exception or a RuntimeError that contains the system's message.
     """
     if isinstance(error, OSError):
         return True
@@ -113,17 +110,17 @@ def refused_by_disk(error: BaseException) -> bool:
 
 
 def to_json(value: Any, place: str, indent: int | None = None) -> str:  # noqa: ANN401
-    """Return a value as JSON, which has no word for what is not a number.
+    """Return a value as JSON, which cannot represent NaN or infinity.
 
-    Raises TrainingError naming the value that is not finite: whoever reads `NaN` takes it for a number, or stops there.
+    Raises TrainingError naming the value that is not finite: other parsers misread `NaN`, or fail.
     """
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        found = next(_not_finite(value, ()), None)
-        if found is None:
+        problem = next(_not_finite(value, ()), None)
+        if problem is None:
             raise
-        raise TrainingError(f"{place}: {found}; the training diverged: try a lower train.learning_rate") from None
+        raise TrainingError(f"{place}: {problem}; the training diverged: try a lower train.learning_rate") from None
 
 
 def _not_finite(value: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: ANN401
@@ -136,9 +133,9 @@ def _not_finite(value: Any, path: tuple[str, ...]) -> Iterator[str]:  # noqa: AN
 
 @contextmanager
 def new_folder(folder: Path) -> Generator[Path]:
-    """Give a temporary folder that becomes a model's folder at the end; nothing is left of it where that fails.
+    """Yield a temporary folder that is renamed to a model's folder at the end, or removed on failure.
 
-    Raises OutputError when the folder exists or cannot be written.
+    Raises OutputError if the folder exists or cannot be written.
     """
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
@@ -154,22 +151,22 @@ def new_folder(folder: Path) -> Generator[Path]:
     except Exception as error:
         if not refused_by_disk(error):
             raise
-        what = f"{folder}: the model cannot be written ({error})"
-        raise OutputError(f"{what}; free space, or name another place") from None
+        message = f"{folder}: the model cannot be written ({error})"
+        raise OutputError(f"{message}; free space, or name another place") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(folder: Path, *prefixes: str) -> None:
-    """Delete the temporary files and folders in a folder that processes which were killed left there."""
-    # Names alone: a cache may hold thousands of entries, and is swept whenever one is added.
+    """Delete the temporary files and folders that killed processes left in a folder."""
+    # Looks at names only: a cache may hold thousands of entries, and is swept whenever one is added.
     for name in os.listdir(folder):  # noqa: PTH208
         if name.startswith((*prefixes, _DISCARDED)) and abandoned(folder / name):
             remove(folder / name)
 
 
 def put_in_place(temporary: Path, target: Path) -> None:
-    """Move a folder to its place, where another one may stand: that one goes."""
+    """Move a folder to its final place, replacing any folder there."""
     if target.exists():
         discard(target)
     temporary.replace(target)
@@ -177,14 +174,14 @@ def put_in_place(temporary: Path, target: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a folder so that half of it is never found under its name."""
+    """Delete a folder so that a partly deleted one never exists under its name."""
     doomed = path.with_name(f"{_DISCARDED}{secrets.token_hex(4)}")
     path.replace(doomed)
     remove(doomed)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder; what cannot be deleted stays."""
+    """Delete a file or a folder; skip whatever cannot be deleted."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -193,51 +190,51 @@ def remove(path: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(folder: Path, **facts: Any) -> None:  # noqa: ANN401
-    """Write the hashes of a folder's files beside them, with facts about it, and wait until all is on the disk."""
+    """Write the hashes of a folder's files and some facts into the folder, and wait until all is on disk."""
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
-    told = {"facts": facts, "sha256": hashes}
-    (folder / SEAL).write_text(json.dumps({**told, "own": _digest(told)}, indent=1), "utf-8")
+    content = {"facts": facts, "sha256": hashes}
+    (folder / SEAL).write_text(json.dumps({**content, "own": _digest(content)}, indent=1), "utf-8")
     sync_folder(folder)
 
 
 def sealed_facts(folder: Path) -> dict[str, Any]:
-    """Return what `seal` was told about a folder, without looking at its other files. Raises Damaged."""
+    """Return the facts given to `seal`, without checking the other files. Raises Damaged."""
     return _read_seal(folder)["facts"]
 
 
 def unseal(folder: Path) -> dict[str, Any]:
-    """Return what `seal` was told about a folder. Raises Damaged when a file is not what was written, or new."""
-    told = _read_seal(folder)
-    for name, expected in told["sha256"].items():
+    """Return the facts given to `seal`. Raises Damaged if a file was changed, removed or added."""
+    sealed = _read_seal(folder)
+    for name, expected in sealed["sha256"].items():
         try:
-            found = file_digest(folder / name)
+            digest = file_digest(folder / name)
         except OSError as error:
             raise Damaged(f"{name}: {reason(error)}") from None
-        if found != expected:
+        if digest != expected:
             raise Damaged(f"{name} is not what was written, its sha256 differs")
     for file in folder.iterdir():
-        if file.name not in told["sha256"] and file.name != SEAL and not file.name.startswith("."):
+        if file.name not in sealed["sha256"] and file.name != SEAL and not file.name.startswith("."):
             raise Damaged(f"{file.name} was not written with it")
-    return told["facts"]
+    return sealed["facts"]
 
 
 def _read_seal(folder: Path) -> dict[str, Any]:
     try:
-        told = json.loads(read_text(folder / SEAL))
-        own = told.pop("own")
-        if own != _digest(told):
+        content = json.loads(read_text(folder / SEAL))
+        digest = content.pop("own")
+        if digest != _digest(content):
             raise ValueError("its own hash differs")
     except OSError as error:
         raise Damaged(f"{SEAL}: {reason(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{SEAL} is not what was written: {error}") from None
-    return told
+    return content
 
 
 def _digest(value: Any) -> str:  # noqa: ANN401
@@ -245,14 +242,14 @@ def _digest(value: Any) -> str:  # noqa: ANN401
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until a folder and all that is in it is on the disk."""
+    """Wait until a folder and everything in it is on disk."""
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of a folder's files, is on the disk."""
+    """Wait until a file, or a folder's list of files, is on disk."""
     if os.name != "posix" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)

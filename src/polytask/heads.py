@@ -1,4 +1,4 @@
-"""What heads are made of, by name: how the states of a text's tokens become one state, and the classes of heads."""
+"""Tables of poolings, which turn the states of a text's tokens into one state, and of head classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.registry import Table
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Takes rows x tokens x width and rows x tokens (1 for a token, 0 for padding); returns rows x width.
+# Takes states (rows x tokens x width) and a mask (rows x tokens, 1 for a token, 0 for padding); returns rows x width.
 Function: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
@@ -35,9 +35,9 @@ def last(states: Tensor, mask: Tensor) -> Tensor:
     return states.gather(1, place).squeeze(1)
 
 
-_WAYS: dict[str, Function] = {"cls": cls, "last": last, "mean": mean}
-POOLINGS = Table("pooling", _WAYS)
-# Left to the encoder's family: `last` where tokens read only those before them, `mean` elsewhere.
+_POOLINGS: dict[str, Function] = {"cls": cls, "last": last, "mean": mean}
+POOLINGS = Table("pooling", _POOLINGS)
+# Chosen by the encoder's family: `last` where tokens attend only to earlier ones, otherwise `mean`.
 AUTO = "auto"
-# Its rows are classes of `polytask.model.heads`, which fills it when it is imported.
+# Filled by `polytask.model.heads` when that is imported.
 HEADS: Table[Any] = Table("head", {})

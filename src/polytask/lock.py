@@ -1,4 +1,4 @@
-"""Locks on folders; the kernel releases them with the process, however it ends."""
+"""Locks on folders, which the kernel releases when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ FILE = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Generator[None]:
-    """Keep other processes from writing into a folder for as long as this one lives, or until the block ends.
+    """Keep other processes from writing into a folder until the block, or this process, ends.
 
-    The folder is made where it is not there, and removed again where nothing was put into it.
+    Creates the folder if it is missing, and removes it again if nothing was written into it.
 
-    Raises OutputError when another process holds it, naming that process, and when it cannot be written.
+    Raises OutputError if another process holds the lock, naming that process, and if the folder is not writable.
     """
-    made = _make(folder)
+    created = _make(folder)
     try:
         with _locked_file(folder):
             yield
     finally:
-        for parent in made:
+        for parent in created:
             try:
                 parent.rmdir()
-            except OSError:  # something was put into it
+            except OSError:  # not empty
                 break
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder, and return those that were not there, the innermost first."""
+    """Create a folder, and return the folders that were missing, innermost first."""
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder}: there is a file of that name; name a folder")
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another folder") from None
+        raise OutputError(f"{folder}: cannot be created ({error.strerror}); name another folder") from None
     return missing
 
 
@@ -65,41 +65,41 @@ def _locked_file(folder: Path) -> Generator[None]:
     try:
         yield
     finally:
-        # While it is still held: whoever opened it in the meantime finds the file gone, and makes another one.
+        # While the lock is still held: a process that opened the file meanwhile finds it gone, and creates a new one.
         path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def _open(path: Path) -> int:
-    """Open the lock file of a folder and lock it. Raises OutputError when another process has it."""
+    """Open and lock the lock file of a folder. Raises OutputError if another process holds it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if take(handle) is False:
-            told = _holder(handle)
+            holder = _holder(handle)
             os.close(handle)
             raise OutputError(
-                f"{path.parent}: {told} is writing into this folder; wait for it, stop it, or name another folder"
+                f"{path.parent}: {holder} is writing into this folder; wait for it, stop it, or name another folder"
             )
         try:
             if os.fstat(handle).st_ino == path.stat().st_ino:
                 return handle
         except FileNotFoundError:
             pass
-        os.close(handle)  # the process that held it has deleted it since
+        os.close(handle)  # the previous holder has deleted the file
 
 
 def _holder(handle: int) -> str:
     try:
-        found = json.loads(os.pread(handle, 4096, 0))
-        return f"the process {int(found['pid'])} on {found['host']}"
+        holder = json.loads(os.pread(handle, 4096, 0))
+        return f"the process {int(holder['pid'])} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"
 
 
 def is_held(folder: Path) -> bool | None:
-    """Whether a process of this machine writes into a folder; None where that cannot be known.
+    """Whether a process on this machine writes into a folder; None if that cannot be determined.
 
-    The lock itself is not tried: a process that starts at the same moment would find it taken.
+    Does not try the lock itself: a process that starts at the same moment would find it taken.
     """
     if sys.platform == "win32":
         return None
@@ -123,7 +123,7 @@ def is_held(folder: Path) -> bool | None:
 
 @contextmanager
 def in_use(path: Path) -> Generator[None]:
-    """Mark a temporary file or folder as one of a process that lives, so that `abandoned` does not take it."""
+    """Mark a temporary file or folder as in use by a running process, so that `abandoned` is false for it."""
     if sys.platform == "win32":
         yield
         return
@@ -136,7 +136,7 @@ def in_use(path: Path) -> Generator[None]:
 
 
 def abandoned(path: Path) -> bool:
-    """Whether the process that made a temporary file or folder has ended; False where that cannot be known."""
+    """Whether the process that created a temporary file or folder has ended; False if that cannot be determined."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
@@ -148,7 +148,7 @@ def abandoned(path: Path) -> bool:
 
 
 def take(handle: int) -> bool | None:
-    """Lock an open file or folder: False when another process has locked it, None where files cannot be locked."""
+    """Lock an open file or folder: False if another process has locked it, None if files cannot be locked."""
     if sys.platform == "win32":
         return None
     import fcntl

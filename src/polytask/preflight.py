@@ -1,4 +1,4 @@
-"""What `polytask check` finds: all that would run, and all that can be wrong, before the first step."""
+"""The checks of `polytask check`: what a configuration would run, and all problems before the first step."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from polytask.training.recipe import ResolvedOption
 
 @dataclass(frozen=True, repr=False)
 class Check(Result):
-    """A configuration that can run; `print(check)` tells what `polytask check` does.
+    """A configuration that can run; `print(check)` shows the output of `polytask check`.
 
     Attributes:
-        assembly: the run, up to its first step.
+        assembly: the run, ready for its first step.
     """
 
     assembly: Assembly
 
     @property
     def config(self) -> Config:
-        """The configuration, with numbers and names in place of `auto`."""
+        """The configuration, with every `auto` resolved."""
         return self.assembly.config
 
     @property
     def notes(self) -> tuple[DataWarning, ...]:
-        """What a person should know of the input: each has a place and a message."""
+        """Notes on the input: each has a place and a message."""
         return self.assembly.notes
 
     @property
     def choices(self) -> tuple[ResolvedOption, ...]:
-        """What `auto` became, and why."""
+        """The resolved values of `auto`, with reasons."""
         return self.assembly.choices
 
     def summary(self) -> str:
         count = len(self.notes)
-        notes = "nothing to know" if not count else f"{count} note{'s' if count > 1 else ''}"
+        notes = "no notes" if not count else f"{count} note{'s' if count > 1 else ''}"
         return f"{listed(self.assembly.tasks)}; {count_parameters(self.assembly.model).total:,} parameters; {notes}"
 
     def records(self) -> list[dict[str, Any]]:
@@ -63,14 +63,14 @@ class Check(Result):
 
 
 def check(config: str | Path | Config | Mapping[str, Any], *, overrides: Sequence[str] = ()) -> Check:
-    """Say what would run, and find everything that can be wrong before the first step.
+    """Describe what a configuration would run, and find all problems before the first step.
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
-        overrides: such as "train.epochs=1".
+        overrides: changes to the configuration, such as "train.epochs=1".
 
     Raises:
-        UserError: the input is at fault.
+        UserError: the input is invalid.
     """
     assembly = assemble(as_config(config, overrides))
     return Check(replace(assembly, notes=(*assembly.notes, *export_notes(assembly.bundle({})))))

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with rates and the time left, or plain lines where stderr is no terminal."""
+"""Progress on the terminal: a bar with rates and the time left, or plain lines if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from polytask.terminal import PlainConsole, duration
 
-# Seconds between two lines that say how far the work is, where stderr is no terminal.
+# Seconds between two progress lines if stderr is not a terminal.
 LINES_EVERY = 30.0
 
 
 class _Shown:
-    """What is shown while a block runs."""
+    """A progress display that is shown while a block runs."""
 
     _progress: Progress
 
     def __enter__(self) -> Self:
-        if not self._progress.disable:  # rich before 15 ends a bar that is not shown with an empty line
+        if not self._progress.disable:  # rich before 15 prints an empty line at the end of a hidden bar
             self._progress.start()
         return self
 
@@ -32,7 +32,14 @@ class _Shown:
 
 
 class Bar(_Shown):
-    """Shows how far a long work is; everything goes to stderr."""
+    """A progress bar on stderr for work in steps.
+
+    Args:
+        label: text in front of the bar.
+        total: number of steps.
+        show: whether to show the bar.
+        done: number of steps that were finished before.
+    """
 
     def __init__(self, label: str, total: int, *, show: bool = True, done: int = 0) -> None:
         self.console = PlainConsole(stderr=True, quiet=not show, soft_wrap=True)
@@ -44,7 +51,7 @@ class Bar(_Shown):
         self._task = self._progress.add_task(label, total=total, completed=done, rate="")
         self._label, self._total, self._start, self._done = label, total, done, done
         self._rows = self._tokens = 0
-        self._began = self._told = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._paused = 0.0
 
     def advance(self, rows: int, tokens: int) -> None:
@@ -54,27 +61,27 @@ class Bar(_Shown):
         rate = f"{self._rows / seconds:,.0f} rows/s  {self._tokens / seconds:,.0f} tokens/s"
         self._progress.update(self._task, advance=1, rate=rate)
         self._done += 1
-        if not self.console.is_terminal and time.monotonic() - self._told > LINES_EVERY:
-            self._told = time.monotonic()
+        if not self.console.is_terminal and time.monotonic() - self._last_line > LINES_EVERY:
+            self._last_line = time.monotonic()
             left = seconds / (self._done - self._start) * (self._total - self._done)
             self.say(f"{self._label}: {self._done} of {self._total} steps, {rate}, about {duration(left)} left")
 
     def describe(self, label: str) -> None:
-        """Change what the bar says."""
+        """Change the label of the bar."""
         self._progress.update(self._task, description=label)
 
     def pause(self, seconds: float) -> None:
-        """Leave time out of the rates that was spent on other work."""
+        """Exclude time that was spent on other work from the rates."""
         self._paused += seconds
 
     @property
     def seconds(self) -> float:
-        """Seconds at work, pauses left out."""
+        """Seconds of work so far, without pauses."""
         return time.monotonic() - self._began - self._paused
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens a second so far."""
+        """Tokens per second so far."""
         return self._tokens / max(self.seconds, 1e-9)
 
     def say(self, text: str) -> None:
@@ -83,10 +90,11 @@ class Bar(_Shown):
 
 
 class FileBar(_Shown):
-    """Shows how much of a file is answered, with the time left by its bytes; on stderr, or not at all.
+    """A progress bar on stderr for predicting a file, with the time left estimated from bytes.
 
     Args:
-        total: bytes of the file.
+        total: size of the file in bytes.
+        show: whether to show the bar.
     """
 
     def __init__(self, total: int, *, show: bool) -> None:
@@ -100,7 +108,7 @@ class FileBar(_Shown):
         self._began = time.monotonic()
 
     def advance(self, position: int) -> None:
-        """Count one answered row, which ends so many bytes from the beginning of the file."""
+        """Count one predicted row, which ends at byte `position` of the file."""
         self._rows += 1
         if self._progress.disable:
             return
@@ -109,33 +117,33 @@ class FileBar(_Shown):
 
 
 class PartsBar(_Shown):
-    """Shows how far many files are answered, with the time left by their bytes; plain lines where there is no terminal.
+    """A progress bar for predicting many files, with the time left estimated from bytes; plain lines if not a terminal.
 
     Args:
-        total: bytes of all files.
-        done: those that were answered before, which say nothing about the rate.
+        total: size of all files in bytes.
+        done: bytes that were predicted before, which do not count for the rate.
     """
 
     def __init__(self, total: int, done: int = 0) -> None:
         self.console = PlainConsole(stderr=True, soft_wrap=True)
         self._progress = Progress(
             TextColumn("{task.fields[rows]:,} rows"), BarColumn(bar_width=30), TaskProgressColumn(),
-            TextColumn("{task.fields[told]}"), console=self.console, disable=not self.console.is_terminal,
+            TextColumn("{task.fields[status]}"), console=self.console, disable=not self.console.is_terminal,
             transient=True,
         )  # fmt: skip
-        self._task = self._progress.add_task("", total=max(total, 1), completed=done, rows=0, told="")
+        self._task = self._progress.add_task("", total=max(total, 1), completed=done, rows=0, status="")
         self._total, self._start, self._done, self._rows = total, done, done, 0
-        self._began = self._told = time.monotonic()
+        self._began = self._last_line = time.monotonic()
 
     def advance(self, rows: int, size: int) -> None:
-        """Count rows that were answered, and the bytes of their file that they take."""
+        """Count predicted rows, and the bytes that they take in their file."""
         self._rows, self._done = self._rows + rows, self._done + size
         now = time.monotonic()
         seconds = max(now - self._began, 1e-9)
         left = seconds / max(self._done - self._start, 1) * max(self._total - self._done, 0)
-        told = f"{self._rows / seconds:,.1f} rows/s, about {duration(left)} left"
-        self._progress.update(self._task, completed=self._done, rows=self._rows, told=told)
-        if not self.console.is_terminal and now - self._told > LINES_EVERY:
-            self._told = now
+        status = f"{self._rows / seconds:,.1f} rows/s, about {duration(left)} left"
+        self._progress.update(self._task, completed=self._done, rows=self._rows, status=status)
+        if not self.console.is_terminal and now - self._last_line > LINES_EVERY:
+            self._last_line = now
             part = 100 * self._done / max(self._total, 1)
-            self.console.print(f"{part:.1f} % of the input, {self._rows:,} rows, {told}")
+            self.console.print(f"{part:.1f} % of the input, {self._rows:,} rows, {status}")

@@ -1,4 +1,4 @@
-"""The bundled example: data and configuration are written out, then the ordinary path runs on them."""
+"""The bundled example: writes its data and configuration, then trains on them like any other run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLES = (
 def quickstart(out: Path) -> None:
     """Write OUT/data and OUT/config.yaml, train into OUT/run, print scores and three answers.
 
-    Raises OutputError when OUT is there already, MissingExtra when the packaged encoder is not installed.
+    Raises OutputError if OUT exists already, MissingExtra if the packaged encoder is not installed.
     """
     if out.is_file():
         raise OutputError(f"{out}: there is a file of that name; name a folder with --out")

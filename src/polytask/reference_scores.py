@@ -1,4 +1,4 @@
-"""Dev scores that the configuration gives: numbers, or what an earlier run reached."""
+"""Reference dev scores given in the configuration: numbers, or folders of earlier runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polytask.regular import is_file, read_text
 
 
 def resolve_runs(values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
-    """Make the folders of runs relative to the configuration's folder."""
+    """Resolve the folders of runs relative to the configuration's folder."""
     base = (info.context or {}).get("base")
     if values is None or base is None:
         return values
@@ -26,11 +26,12 @@ def resolve_runs(values: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
 
 
 def read_scores(values: Mapping[str, float | str], metrics: Mapping[str, str], option: str) -> dict[str, float]:
-    """Return each task's score.
+    """Return the reference score of each task.
 
     Args:
-        values: a number, or the folder of a run whose dev score of the task's main metric it is.
-        option: the place of the values in the configuration.
+        values: by task a number, or the folder of a run whose dev score of the main metric to use.
+        metrics: main metric of each task.
+        option: path of the values in the configuration.
 
     Raises:
         ConfigError: a run has no such score.
@@ -57,30 +58,32 @@ def _of_run(task: str, run: Path, metric: str, option: str) -> float:
 
 
 def require_same_rows(values: Mapping[str, float | str], data: Mapping[str, DataOptions], option: str) -> None:
-    """Raise ConfigError where an earlier run was scored on other dev rows than this one, as far as its folder tells.
+    """Raise ConfigError if, according to its folder, an earlier run was scored on different dev rows.
 
     Args:
         values: as in `read_scores`.
-        data: where the rows of this run's tasks come from.
+        data: data options of this run's tasks.
+        option: path of the values in the configuration.
     """
     for task, value in values.items():
         theirs = _data_of(Path(value), task) if isinstance(value, str) else None
         if theirs is not None and _dev_rows(theirs) != _dev_rows(data[task]):
             raise ConfigError(
-                f"{option}.{task}: found {value!r}, a run with the dev rows {_named(theirs)}; here they are "
-                f"{_named(data[task])}, and scores on other rows cannot be compared; name a run on these, or a number"
+                f"{option}.{task}: found {value!r}, a run with the dev rows {_named(theirs)}; this run has "
+                f"{_named(data[task])}, and scores on different rows are not comparable; "
+                f"give a run on these rows, or a number"
             )
 
 
 def changes(config: Path, now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between the config.yaml of an earlier run and a configuration: `path: before -> now`."""
+    """Return the differences between an earlier run's config.yaml and a configuration, as `path: before -> now`."""
     try:
         before = yaml.safe_load(read_text(config))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return []
     old, new = dict(_leaves("", before)), dict(_leaves("", json.loads(json.dumps(now))))
     return [
-        f"{path}: {_told(old.get(path))} -> {_told(new.get(path))}"
+        f"{path}: {_shortened(old.get(path))} -> {_shortened(new.get(path))}"
         for path in dict.fromkeys([*old, *new])
         if old.get(path) != new.get(path)
     ]
@@ -94,26 +97,26 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
         yield path, value
 
 
-def _told(value: Any) -> str:  # noqa: ANN401
+def _shortened(value: Any) -> str:  # noqa: ANN401
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _data_of(run: Path, task: str) -> DataOptions | None:
-    """Return where the rows of a run's task came from; None where its folder does not tell."""
+    """Return the data options of a task in a run; None if its folder does not contain them."""
     try:
-        found = yaml.safe_load(read_text(run / "config.yaml"))["tasks"][task]["data"]
-        return DataOptions.model_validate(found)
+        data = yaml.safe_load(read_text(run / "config.yaml"))["tasks"][task]["data"]
+        return DataOptions.model_validate(data)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError):
         return None
 
 
 def _dev_rows(data: DataOptions) -> list[Any]:
-    """Return what tells dev rows apart: the content of files that are there, wherever they lie."""
-    held = data.dev if isinstance(data.dev, float) else None
-    rows = data.train if held else data.dev
+    """Return what identifies dev rows: the content of existing files, independent of their paths."""
+    held_out = data.dev if isinstance(data.dev, float) else None
+    rows = data.train if held_out else data.dev
     parts = list(rows) if isinstance(rows, tuple) else [rows]
-    return [data.hub, data.config, held, *(_content(part) for part in parts)]
+    return [data.hub, data.config, held_out, *(_content(part) for part in parts)]
 
 
 def _content(part: Any) -> Any:  # noqa: ANN401

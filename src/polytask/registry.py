@@ -1,7 +1,7 @@
-"""Tables of what a configuration can name: a name, and the options class (with `build`) or function that it stands for.
+"""Tables of everything a configuration can select by name: each row is an options class (with `build`) or a function.
 
-Users add rows with `TABLE.register("name")`. A table is read when a configuration is validated, never before, so a row
-that was added a moment ago is in the checks, the messages and the JSON schema.
+Users add rows with `TABLE.register("name")`. Tables are read when a configuration is validated, never earlier, so the
+checks, the messages and the JSON schema include rows that were added a moment ago.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from polytask.errors import ConfigError, nearest
 
 Row = TypeVar("Row")
 _NAME = re.compile(r"[^\W\d_][\w-]*")
-# All tables, by what their rows are.
+# All tables by noun.
 TABLES: dict[str, Table[Any]] = {}
-# Modules that somebody asked for: only their classes and functions are found by import path.
+# Modules that the user requested: only their classes and functions can be found by import path.
 _ALLOWED = set[str]()
-# The extension that is being imported: rows that its modules add belong to it.
+# The extension being imported, which owns the rows that its modules add.
 _importing: ContextVar[str | None] = ContextVar("importing", default=None)
 
 
 def allow(module: str) -> None:
-    """Let names such as `module:Class` of a module that was imported stand for rows."""
+    """Accept names such as `module:Class` of an imported module as rows."""
     _ALLOWED.add(module)
 
 
 @contextmanager
 def importing(extension: str) -> Generator[None]:
-    """Note, for as long as the block runs, that new rows belong to an extension."""
+    """Assign rows that are added inside the block to an extension."""
     token = _importing.set(extension)
     try:
         yield
@@ -46,16 +46,16 @@ def importing(extension: str) -> Generator[None]:
 
 
 class Table(dict[str, Row]):
-    """Rows by name, with the module that each one came from.
+    """Rows by name, with the module that added each row.
 
     Args:
-        noun: what a row is, for messages, such as "balancer".
-        rows: those of polytask itself.
-        base: the class that a row is a subclass of, where rows are classes; otherwise the class of a row.
-        tag: the field of an options class that holds its name, such as "method".
+        noun: word for a row in messages, such as "balancer".
+        rows: polytask's own rows.
+        base: base class of the rows if they are classes; otherwise their class.
+        tag: field of an options class that holds its name, such as "method".
 
     Attributes:
-        extensions: for each row that polytask does not have itself the module that adds it.
+        extensions: for each row that is not polytask's own, the module that added it.
     """
 
     def __init__(self, noun: str, rows: Mapping[str, Row], *, base: type | None = None, tag: str | None = None) -> None:
@@ -67,19 +67,20 @@ class Table(dict[str, Row]):
         TABLES[noun] = self
 
     def register(self, name: str, row: Row | None = None) -> Any:  # noqa: ANN401
-        """Add a row: as a decorator of its class or function, or with the row as the second argument.
+        """Add a row, as a decorator of a class or function, or with the row as the second argument.
 
-        A row of the same module and name is replaced, as when a notebook's cell runs again.
-        Raises ConfigError for a bad name, one that is taken, and a row that is not of the table's kind.
+        Replaces a row of the same module and name, for notebook cells that run again.
+        Raises ConfigError for an invalid name, a name that is taken, and a row of the wrong kind.
         """
         if row is None:
-            return lambda found: self.register(name, found)
+            return lambda new_row: self.register(name, new_row)
         place = f"{self.noun} {name!r}"
         if not _NAME.fullmatch(name):
             raise ConfigError(f"{place}: a name is a letter, then letters, digits, - and _")
         if name in self and _home(self[name]) != _home(row):
             raise ConfigError(
-                f"{place}: {_home(row)} registers it, and it is {_home(self[name])} already; choose another name"
+                f"{place}: {_home(row)} cannot register it, since {_home(self[name])} has this name already; "
+                "choose another name"
             )
         self._require_kind(place, row)
         if self.tag is not None and isinstance(row, type) and issubclass(row, BaseModel):
@@ -89,13 +90,13 @@ class Table(dict[str, Row]):
         return row
 
     def adopt(self, row: Any) -> str:  # noqa: ANN401
-        """Return the name of a class or function; one that has none is added under its import path, `module:name`.
+        """Return the name of a class or function; add it under its import path, `module:name`, if it has none.
 
-        Raises ConfigError where it is not found there again, which a resumed run and a loaded model need.
+        Raises ConfigError if it cannot be imported from there, which a resumed run and a loaded model need.
         """
-        known = self.name_of(row)
-        if known is not None:
-            return known
+        name = self.name_of(row)
+        if name is not None:
+            return name
         module = _module(row)
         path = f"{module}:{getattr(row, '__qualname__', type(row).__qualname__)}"
         if module == "__main__" or _at(path) is not row:
@@ -109,18 +110,18 @@ class Table(dict[str, Row]):
         return path
 
     def find(self, name: str) -> None:
-        """Add the row that an import path names. Raises ConfigError for none, and for a module not asked for."""
+        """Add the row at an import path. Raises ConfigError if it does not exist, or the module was not requested."""
         module, colon, rest = name.partition(":")
         if not colon or name in self:
             return
         if module not in _ALLOWED:
             raise ConfigError(
-                f"found {name!r}, and the module {module} was not asked for; add it to the configuration, `extensions: "
+                f"found {name!r}, but the module {module} was not requested; add it to the configuration, `extensions: "
                 f"[{module}]`, or to the command, --extension {module}"
             )
         row = _at(name)
         if row is None or _module(row) != module:
-            raise ConfigError(f"found {name!r}, and the module {module} defines no {rest}")
+            raise ConfigError(f"found {name!r}, but the module {module} defines no {rest}")
         self._add_path(name, row)
 
     def _add_path(self, path: str, row: Any) -> None:  # noqa: ANN401
@@ -136,33 +137,33 @@ class Table(dict[str, Row]):
             if missing:
                 raise ConfigError(f"{place}: {_home(row)} lacks {missing}")
             if self.base is not None and not issubclass(row, self.base):
-                raise ConfigError(f"{place}: {_home(row)} is no subclass of {self.base.__name__}")
+                raise ConfigError(f"{place}: {_home(row)} is not a subclass of {self.base.__name__}")
         elif self.base is not None and not isinstance(row, self.base):
             raise ConfigError(f"{place}: found {row!r}; expected a {self.base.__name__}")
         elif self.base is None and not callable(row):
             raise ConfigError(f"{place}: found {row!r}; expected a function")
 
     def remove(self, name: str) -> None:
-        """Take a row out again, such as at the end of a test."""
+        """Remove a row, for example at the end of a test."""
         del self[name]
         self.extensions.pop(name, None)
 
     def name_of(self, row: object) -> str | None:
-        """Return the name of a row; None where it is not in the table."""
-        return next((name for name, found in self.items() if found is row), None)
+        """Return the name of a row; None if it is not in the table."""
+        return next((name for name, candidate in self.items() if candidate is row), None)
 
 
 def _at(path: str) -> Any:  # noqa: ANN401
-    """Return what stands at an import path; None where nothing does, or the module was not imported."""
+    """Return the object at an import path; None if there is none, or the module was not imported."""
     module, _, rest = path.partition(":")
-    found: Any = sys.modules.get(module)
+    value: Any = sys.modules.get(module)
     for part in rest.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def modules_of(names: Iterable[object]) -> list[str]:
-    """Return the modules of those values that are import paths of rows."""
+    """Return the modules of the names that are import paths of rows."""
     paths = [
         name for name in names if isinstance(name, str) and any(":" in name and name in t for t in TABLES.values())
     ]
@@ -170,20 +171,20 @@ def modules_of(names: Iterable[object]) -> list[str]:
 
 
 def _home(row: Any) -> str:  # noqa: ANN401
-    named = row if hasattr(row, "__qualname__") else getattr(row, "function", type(row))
-    return f"{_module(row)}.{getattr(named, '__qualname__', type(row).__qualname__)}"
+    definition = row if hasattr(row, "__qualname__") else getattr(row, "function", type(row))
+    return f"{_module(row)}.{getattr(definition, '__qualname__', type(row).__qualname__)}"
 
 
 def _module(row: Any) -> str:  # noqa: ANN401
-    """Return the module of a class or function; of a value, that of the function that it is about."""
-    named = row if hasattr(row, "__qualname__") else getattr(row, "function", row)
-    return str(getattr(named, "__module__", type(named).__module__))
+    """Return the module of a class or function; for other values, the module of their `function`."""
+    definition = row if hasattr(row, "__qualname__") else getattr(row, "function", row)
+    return str(getattr(definition, "__module__", type(definition).__module__))
 
 
 def set_tag(options: type[BaseModel], tag: str, name: str) -> None:
-    """Make a name the only value of the field that tells a class of options, and its default.
+    """Make a name the default and only value of the field that identifies an options class.
 
-    Raises ConfigError where the class itself declares another one.
+    Raises ConfigError if the class declares another name.
     """
     declared = getattr(options.model_fields[tag].annotation, "__args__", ())
     if declared == (name,):
@@ -195,11 +196,12 @@ def set_tag(options: type[BaseModel], tag: str, name: str) -> None:
 
 
 class OneOf:
-    """The annotation of a field whose value is one of a table's classes of options, told by its tag.
+    """Annotation of a field whose value is one of a table's options classes, identified by its tag.
 
     Args:
         table: a table whose rows are options classes, or have them.
-        options: takes a row and returns its class of options.
+        options: returns the options class of a row.
+        tag: field that holds the name; by default the table's.
     """
 
     def __init__(
@@ -211,7 +213,7 @@ class OneOf:
 
     @property
     def classes(self) -> dict[str, type[BaseModel]]:
-        """The classes of options by name, as the table is now."""
+        """The options classes by name, as currently in the table."""
         return {name: self._options(row) for name, row in self.table.items()}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
@@ -224,7 +226,7 @@ class OneOf:
         return core_schema.with_info_plain_validator_function(validate)
 
     def _known(self, value: BaseModel) -> BaseModel:
-        """Return options as they are; those of a class that is in no table with its import path as the name."""
+        """Return options unchanged; set the import path as their name if their class is not in the table."""
         if self.classes.get(getattr(value, self.tag)) is type(value):
             return value
         if self.table.tag is None:
@@ -247,8 +249,8 @@ class OneOf:
         classes = self.classes
         if not isinstance(name, str) or name not in classes:
             expected = ", ".join(f"'{known}'" for known in classes)
-            told = {"discriminator": f"'{self.tag}'", "tag": str(name), "expected_tags": expected}
-            raise PydanticKnownError("union_tag_invalid", told)
+            details = {"discriminator": f"'{self.tag}'", "tag": str(name), "expected_tags": expected}
+            raise PydanticKnownError("union_tag_invalid", details)
         return classes[name].model_validate(value, context=info.context)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -259,7 +261,7 @@ class OneOf:
 
 @contextmanager
 def _as_value_error() -> Generator[None]:
-    """Turn what a table says into what pydantic puts its place before."""
+    """Turn the errors of a table into ValueError, to which pydantic adds the path of the field."""
     try:
         yield
     except ConfigError as error:
@@ -267,19 +269,20 @@ def _as_value_error() -> Generator[None]:
 
 
 class NameOf:
-    """The annotation of a field that holds a name of a table; from Python also the class or function itself.
+    """Annotation of a field that holds the name of a table's row; in Python also the class or function itself.
 
     Args:
-        beside: words that are accepted as well.
+        table: the table.
+        extra_names: further names to accept.
     """
 
-    def __init__(self, table: Mapping[str, Any], *beside: str) -> None:
+    def __init__(self, table: Mapping[str, Any], *extra_names: str) -> None:
         self.table = table
-        self.beside = beside
+        self.extra_names = extra_names
 
     @property
     def _accepted(self) -> list[str]:
-        return [*self.beside, *self.table]
+        return [*self.extra_names, *self.table]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
         def validate(value: str) -> str:
@@ -289,7 +292,7 @@ class NameOf:
                 raise PydanticKnownError("literal_error", {"expected": _listed(self._accepted)})
             return value
 
-        def named(value: Any) -> Any:  # noqa: ANN401
+        def as_name(value: Any) -> Any:  # noqa: ANN401
             if not isinstance(self.table, Table):
                 return value
             with _as_value_error():
@@ -300,12 +303,12 @@ class NameOf:
             return value
 
         checked = core_schema.no_info_after_validator_function(validate, handler(source))
-        return core_schema.no_info_before_validator_function(named, checked)
+        return core_schema.no_info_before_validator_function(as_name, checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), **({"enum": self._accepted} if self._accepted else {})}
 
 
 def _listed(names: Iterable[str]) -> str:
-    *most, last = [f"'{name}'" for name in names]
-    return f"{', '.join(most)} or {last}" if most else last
+    *others, last = [f"'{name}'" for name in names]
+    return f"{', '.join(others)} or {last}" if others else last

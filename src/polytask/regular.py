@@ -1,4 +1,4 @@
-"""Reading files that may be anything: a pipe would wait for ever, and a device never end; and names that are none."""
+"""Safe reading of paths that may be anything: pipes would block for ever, devices never end, names may be invalid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import os
 import stat
 from pathlib import Path
 
-# Bytes of a file that is read as a whole: more than any record, configuration or log of a run holds.
+# Largest file in bytes that is read as a whole: larger than any record, configuration or log of a run.
 MOST_BYTES = 2**30
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file for reading bytes. Raises OSError where it is no regular file, or cannot be opened."""
+    """Open a file for reading bytes. Raises OSError if it is not a regular file, or cannot be opened."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return open(handle, "rb")  # noqa: PTH123 - of a handle
     except BaseException:
         os.close(handle)
@@ -28,7 +28,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a regular file. Raises OSError for anything else, and for one of over a gibibyte."""
+    """Return the content of a regular file. Raises OSError for anything else, and for files over 1 GiB."""
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES:,} bytes", str(path))
@@ -36,23 +36,23 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Return the text of a regular file in UTF-8, with one kind of line ending.
+    """Return the text of a regular UTF-8 file, with line endings normalised.
 
-    Raises OSError as `read_bytes`, and UnicodeDecodeError where the bytes are no text.
+    Raises OSError like `read_bytes`, and UnicodeDecodeError if the bytes are not text.
     """
     return io.TextIOWrapper(io.BytesIO(read_bytes(path)), "utf-8", errors).read()
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a path is a folder. A name that the system refuses, such as one that is too long, is none."""
+    """Whether a path is a folder; false for names that the system rejects, such as too long ones."""
     return os.path.isdir(path)  # noqa: PTH112 - pathlib raises
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a path is a file. A name that the system refuses is none."""
+    """Whether a path is a file; false for names that the system rejects."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether there is anything at a path. A name that the system refuses is nothing."""
+    """Whether a path exists; false for names that the system rejects."""
     return os.path.exists(path)  # noqa: PTH110

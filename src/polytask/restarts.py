@@ -1,4 +1,4 @@
-"""Starting the processes of a training again after one of them was lost."""
+"""Restarts of a training run after one of its processes was lost."""
 
 from __future__ import annotations
 
@@ -10,42 +10,47 @@ from polytask.errors import ProcessLost
 
 
 class Restarts:
-    """Starts a training again from its last checkpoint; each new checkpoint makes the number of restarts full again.
+    """Restarts a training run from its last checkpoint; each new checkpoint resets the number of restarts.
 
     Args:
-        limit: restarts without a new checkpoint in between.
-        run: the folder of the run.
-        resume: whether the command goes on with a run that may be there.
+        limit: maximum number of restarts without a new checkpoint in between.
+        run: folder of the run.
+        resume: whether the command was given --resume.
     """
 
     def __init__(self, limit: int, run: Path, *, resume: bool) -> None:
         self._limit = limit
         self._run = run
         self._resumes = resume
-        # Where a run is there already, and nobody asked to go on with it, the first process refuses it, each time.
+        # If the folder holds a run already and --resume was not given, the first process refuses it each time.
         self._own = not _holds_a_run(run)
 
     def run(self, start: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-        """Start a training until it ends by itself, and return its exit code.
+        """Run a training to its end, restarting it where needed, and return its exit code.
 
         Args:
-            start: starts `polytask <arguments>`, waits for its end, and raises ProcessLost where a process was lost.
+            start: runs `polytask <arguments>` and raises ProcessLost if a process was lost.
+            arguments: command-line arguments of `polytask`.
 
-        Raises ProcessLost when no restart is left.
+        Raises ProcessLost if no restart is left.
         """
-        left, reached = self._limit, newest_step(self._run)
+        restarts_left, last_step = self._limit, newest_step(self._run)
         while True:
             try:
                 return start(arguments)
             except ProcessLost as error:
                 step = newest_step(self._run)
-                if step > reached:
-                    left, reached = self._limit, step
-                if not left or _is_complete(self._run):
+                if step > last_step:
+                    restarts_left, last_step = self._limit, step
+                if not restarts_left or _is_complete(self._run):
                     raise
-                left -= 1
-                place = f"go on from the checkpoint of step {step}" if step else "begin again: there is no checkpoint"
-                sys.stderr.write(f"{error.what}: all processes {place} (restarts left: {left} of {self._limit})\n")
+                restarts_left -= 1
+                action = (
+                    f"continue from the checkpoint of step {step}" if step else "start over: there is no checkpoint"
+                )
+                sys.stderr.write(
+                    f"{error.description}: all processes {action} (restarts left: {restarts_left} of {self._limit})\n"
+                )
                 sys.stderr.flush()
             if self._own and not self._resumes:
                 self._resumes = True
@@ -53,7 +58,7 @@ class Restarts:
 
 
 def newest_step(run: Path) -> int:
-    """Return the step of the newest checkpoint in the folder of a run; 0 where there is none."""
+    """Return the step of the newest checkpoint in the folder of a run; 0 if there is none."""
     steps = [path.name.removeprefix("step-") for path in run.glob("checkpoints/step-*")]
     return max((int(step) for step in steps if step.isdecimal()), default=0)
 

@@ -1,4 +1,4 @@
-"""A result: one line as text, a table in a notebook, and a DataFrame of pandas where that is asked for."""
+"""Base class of results: one line as text, a table in a notebook, and a pandas DataFrame on request."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from polytask.terms import Intervals, Scores
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# Names and rows that are shown; the others are counted.
+# Maximum numbers of names and rows to show; further ones are only counted.
 _NAMES = 5
 _ROWS = 200
 
 
 class Result(ABC):
-    """What a function returns for people to look at."""
+    """Return value of a function that is made for people to look at."""
 
     @abstractmethod
     def summary(self) -> str:
-        """Return what it is, in half a line."""
+        """Return a short description of less than a line."""
 
     @abstractmethod
     def records(self) -> list[dict[str, Any]]:
-        """Return the rows of its table, one value a column."""
+        """Return the rows of the table, with one value per column."""
 
     def to_pandas(self) -> DataFrame:
-        """Return its table. Raises MissingExtra without pandas."""
+        """Return the table as a DataFrame. Raises MissingExtra without pandas."""
         try:
             from pandas import DataFrame
         except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ class Result(ABC):
 
 
 def html_table(records: list[dict[str, Any]], caption: str) -> str:
-    """Return a table as HTML, everything in it escaped; after 200 rows it says how many there are more."""
+    """Return a table as HTML with escaped content; rows after the first 200 are only counted."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "".join(
@@ -66,14 +66,14 @@ def _cell(value: Any) -> str:  # noqa: ANN401
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names with commas; of many the first ones, and how many more there are.
+    """Join names with commas; shorten long lists to the first names and a count.
 
     >>> listed("abc"), listed("abcdefgh")
     ('a, b, c', 'a, b, c, d, e and 3 more')
     """
-    found = list(names)
-    more = len(found) - _NAMES
-    return ", ".join(found[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+    all_names = list(names)
+    more = len(all_names) - _NAMES
+    return ", ".join(all_names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def score_records(
@@ -81,10 +81,10 @@ def score_records(
     intervals: Mapping[str, Intervals] | None = None,
     baselines: Mapping[str, Scores] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each score: where it is of, its 95 % interval, and the majority baseline's.
+    """Yield a record for each score, with its 95 % interval and the score of the majority baseline.
 
     Args:
-        scores, intervals, baselines: by split.
+        scores, intervals, baselines: values by split.
     """
     for split, by_task in scores.items():
         for task, by_metric in by_task.items():
@@ -98,15 +98,15 @@ def score_records(
 
 
 def brief_scores(scores: Scores, metrics: Mapping[str, str]) -> str:
-    """Return each task's main score in one line; what is undefined is called so.
+    """Return each task's main score in one line; undefined scores are marked as such.
 
     >>> brief_scores({"a": {"f1": 0.5}, "b": {"f1": None}}, {"a": "f1", "b": "f1"})
     'a f1 0.5000, b f1 undefined'
     """
 
-    def one(task: str) -> str:
+    def main_score(task: str) -> str:
         metric = metrics.get(task) or next(iter(scores[task]), "score")
         value = scores[task].get(metric)
         return f"{task} {metric} {'undefined' if value is None else f'{value:.4f}'}"
 
-    return listed(one(task) for task in scores)
+    return listed(main_score(task) for task in scores)

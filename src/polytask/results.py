@@ -1,4 +1,4 @@
-"""What the folder of a run tells of it beside the model: data, scores, predictions, and what the model is made of."""
+"""The files in a run's folder other than the model: data, scores, predictions, and a description of the model."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from polytask.tasks import LabelStats, Task, smaller_is_better
 from polytask.terms import Intervals, Scores, Split
 from polytask.training.selection import TestScores
 
-# The file in a run's folder that says which training rows were held out as dev rows.
+# The file in a run's folder that lists the training rows held out as dev rows.
 HELD_OUT = "held_out.json"
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """What the chosen model says about the rows that did not train it.
+    """Results of the selected model on dev and test rows.
 
     Attributes:
-        scores, baselines: by split: the model's and the majority baseline's.
-        intervals: 95 %, from a bootstrap over rows, of the test scores, and of the dev scores of tasks without test
-            rows.
-        answers: what was predicted, of the test split, or of dev for a task without test rows.
-        rows_per_second: rows that were encoded and answered for all of their tasks; None where nothing was predicted.
-        fitted: by task, what was fitted on dev.
+        scores, baselines: scores of the model and of the majority baseline, by split.
+        intervals: 95 % intervals, from a bootstrap over rows, of the test scores, and of the dev scores of tasks
+            without test rows.
+        answers: predictions on the test split, or on dev for a task without test rows.
+        rows_per_second: rows encoded and predicted for all of their tasks per second; None if there were none.
+        fitted: values fitted on dev, by task.
     """
 
     scores: dict[str, Scores]
@@ -52,15 +52,15 @@ class RunResults:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """Which split each task's answers are of."""
-        return {task: found.source.split for task, found in self.answers.items()}
+        """The split of each task's predictions."""
+        return {task: predictions.source.split for task, predictions in self.answers.items()}
 
 
 def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, TaskPredictions]]:
-    """Fit what tasks ask to be fitted on dev to the chosen model, and return its dev answers; none where no task asks.
+    """Fit calibration and thresholds on dev for the tasks that request it, and return their dev predictions.
 
-    The tasks are told what their heads have learned in any case.
-    Test rows have not been seen by then.
+    All tasks take over what their heads have learned in any case.
+    No test rows have been seen at this point.
     """
     assembly = replace(assembly, tasks=as_learned(assembly.tasks, assembly.model))
     asking = {name for name, task in assembly.tasks.items() if task.fits_on_dev}
@@ -74,19 +74,19 @@ def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, TaskPredictions]
 def score_run(
     assembly: Assembly, dev: Scores | None, on_dev: Mapping[str, TaskPredictions], *, answer_dev: bool
 ) -> RunResults:
-    """Score the chosen model on test, once, and on dev where that is not known yet, beside the majority baseline.
+    """Score the selected model and the majority baseline on test, once, and on dev unless those scores are known.
 
     Args:
-        dev: the dev scores of the chosen model.
-        on_dev: dev answers of tasks that were fitted on dev, which are scored anew.
-        answer_dev: whether tasks without test rows are to be answered on dev.
+        dev: dev scores of the selected model, if known.
+        on_dev: dev predictions of tasks that were fitted on dev, which are scored again.
+        answer_dev: whether to predict dev for tasks without test rows.
     """
     scorer, engine = assembly.scorer(), assembly.engine()
     test = assembly.sources["test"]
     tested = {task for source in test for task in source.tasks}
     dev_only = [source for source in assembly.sources["dev"] if not tested.issuperset(source.tasks)]
-    known = dev or scorer.scores(engine, assembly.sources["dev"])
-    scores: dict[str, Scores] = {"dev": {**known, **scorer.scores_of(on_dev)}}
+    dev_scores = dev or scorer.scores(engine, assembly.sources["dev"])
+    scores: dict[str, Scores] = {"dev": {**dev_scores, **scorer.scores_of(on_dev)}}
     began = time.monotonic()
     on_test = scorer.answers(engine, test)
     untested = scorer.answers(engine, dev_only) if answer_dev else {}
@@ -113,15 +113,15 @@ def write_results(folder: Path, assembly: Assembly, results: RunResults) -> None
     (folder / "predictions").mkdir(exist_ok=True)
     for task, answers in results.answers.items():
         write_lines(folder / "predictions" / f"{task}.jsonl", prediction_lines(assembly.tasks[task], answers))
-    found = {task: confusion(assembly.tasks[task], answers) for task, answers in results.answers.items()}
-    write_json(folder / "confusion.json", {task: one for task, one in found.items() if one is not None})
+    matrices = {task: confusion(assembly.tasks[task], answers) for task, answers in results.answers.items()}
+    write_json(folder / "confusion.json", {task: matrix for task, matrix in matrices.items() if matrix is not None})
 
 
 def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
-    """Return what the tasks share, how many parameters that makes, and where it was computed.
+    """Return the sharing of the tasks, the number of parameters, and the device.
 
     Args:
-        start: the plan before the first step.
+        start: sharing plan before the first step.
     """
     sharing = assembly.model.sharing
     return {
@@ -135,7 +135,7 @@ def describe_model(assembly: Assembly, start: Plan) -> dict[str, Any]:
 
 
 def describe_data(assembly: Assembly) -> dict[str, Any]:
-    """Return the tasks with their rows and labels, the sources with their lengths in tokens, and what to know."""
+    """Return the tasks with their row and label counts, the sources with text lengths in tokens, and the notes."""
     label_stats = assembly.tables.label_stats
     everything = [source for sources in assembly.sources.values() for source in sources]
     return {
@@ -146,7 +146,7 @@ def describe_data(assembly: Assembly) -> dict[str, Any]:
 
 
 def describe_held_out(assembly: Assembly) -> dict[str, list[str]]:
-    """Return, for each task whose dev rows are a share of its training rows, the places of these rows."""
+    """Return the places of the dev rows of each task that holds out a fraction of its training rows."""
     return {
         name: places_of(table)
         for table in assembly.tables.tables["dev"]
@@ -156,7 +156,7 @@ def describe_held_out(assembly: Assembly) -> dict[str, list[str]]:
 
 
 def places_of(table: DataTable) -> list[str]:
-    """Return where the rows of a table stand: file and line."""
+    """Return the places of a table's rows: file and line."""
     return table.rows.data.column("place").to_pylist()
 
 
@@ -173,7 +173,7 @@ def _describe_task(task: Task, stats: LabelStats, sources: Iterable[Source]) -> 
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """Return how many rows of a source carry a label, and their lengths in tokens."""
+    """Return the number of labelled rows of a source, and their lengths in tokens."""
     rows = source.labelled
     lengths = source.lengths[rows]
     middle, high = np.quantile(lengths, [0.5, 0.95])

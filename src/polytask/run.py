@@ -1,4 +1,4 @@
-"""One run: its folder, opened and swept; what was assembled is trained, chosen, scored and saved."""
+"""One run: prepares its folder, then trains, selects, scores and saves the model."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Run(Result):
     """A finished run.
 
     Attributes:
-        folder: where it lies, with the model in model/ (docs/training.md lists the files); None when nothing was kept.
-        model: the chosen model, ready to answer.
+        folder: folder of the run, with the model in model/ (docs/training.md lists the files); None if not saved.
+        model: the selected model, ready to predict.
         scores: {"dev": {task: {metric: value}}, "test": ...}; a split without rows is left out.
         baselines: the majority baseline's scores on the same rows.
-        intervals: 95 %, from a bootstrap over rows, of the test scores, and of the dev scores of tasks without test
-            rows.
-        stages: every task's main dev score at the end of each stage of the schedule.
-        before: of an extension: the old tasks' scores before it, where they have rows.
+        intervals: 95 % intervals, from a bootstrap over rows, of the test scores, and of the dev scores of tasks
+            without test rows.
+        stages: main dev score of every task at the end of each stage of the schedule.
+        before: scores of the old tasks before an extension, for tasks that have rows.
     """
 
     folder: Path | None
@@ -82,24 +82,24 @@ def assemble_together(
     config: Config,
     folder: Path | None,
     world: World,
-    held: ExitStack,
+    stack: ExitStack,
     build: Callable[[Config], Assembly],
     *,
     resume: bool,
 ) -> Assembly:
-    """Assemble the run in every process: in the first one first, which fills the cache and makes the folder.
+    """Assemble the run in every process, starting with the first, which fills the cache and creates the folder.
 
-    What is wrong with the input is found there, and the other processes raise the same error.
+    The first process finds the problems of the input, and the others raise the same error.
 
     Args:
-        held: is given the lock on the folder, to be released when the run is over.
+        stack: takes the lock on the folder, and releases it when the run is over.
     """
     assembly: Assembly | None = None
     error: PolytaskError | None = None
     if world.is_main:
         try:
             if folder is not None:
-                held.enter_context(locked(folder))
+                stack.enter_context(locked(folder))
                 sweep_run(folder)
                 require_free(folder, resume=resume)
                 config = with_row_files(config, folder, write=True)
@@ -110,68 +110,70 @@ def assemble_together(
                 open_run(folder, assembly)
         except PolytaskError as caught:
             error = caught
-    told = world.broadcast(None if error is None else str(error))
+    problem = world.broadcast(None if error is None else str(error))
     if error is not None:
         raise error
-    if told is not None:
-        raise UserError(str(told))
+    if problem is not None:
+        raise UserError(str(problem))
     if assembly is not None:
         return assembly
     return build(config if folder is None else with_row_files(config, folder, write=False))
 
 
 def require_rows(assembly: Assembly, world: World) -> None:
-    """Raise ConfigError when an update has fewer rows than there are processes."""
+    """Raise ConfigError if an update has fewer rows than there are processes."""
     rows = assembly.workload.batch_size
     if world.size > rows:
         raise ConfigError(f"train.batch_size: found {rows}, fewer than the {world.size} processes")
 
 
 def require_free(folder: Path, *, resume: bool) -> None:
-    """Raise OutputError when the folder of a run is there already and `resume` was not asked for."""
+    """Raise OutputError if the folder already holds a run and `resume` is false, or holds other files."""
     if is_there(folder / "model"):
         raise OutputError(f"{folder}: this run is complete; its model is in {folder / 'model'}; name another folder")
-    held = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
-    # What is written before all else; a run that was stopped then has nothing to go on from, and begins.
-    begun = set(held) <= {ROWS} or (resume and set(held) <= {"config.yaml", "log.txt", "events.jsonl", ROWS})
-    if held and not begun and not is_run(folder):
-        listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
-        raise OutputError(f"{folder}: the folder holds other files ({listed}) and no run; name a new folder")
-    if held and not resume and set(held) != {ROWS}:
-        raise OutputError(f"{folder}: a run was begun here; add --resume to go on with it, or name another folder")
+    names = sorted(item.name for item in folder.iterdir() if item.name != LOCK)
+    # The first files of a run; a run that was stopped at that point has nothing to resume, and starts over.
+    startable = set(names) <= {ROWS} or (resume and set(names) <= {"config.yaml", "log.txt", "events.jsonl", ROWS})
+    if names and not startable and not is_run(folder):
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise OutputError(f"{folder}: the folder holds other files ({shown}) and no run; name a new folder")
+    if names and not resume and set(names) != {ROWS}:
+        raise OutputError(
+            f"{folder}: the folder holds an unfinished run; add --resume to continue it, or name another folder"
+        )
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run was begun in a folder: it says there which rows it reads."""
+    """Whether a folder holds a started run, which has a record of its data."""
     try:
-        found = json.loads(read_text(folder / "data.json"))
+        record = json.loads(read_text(folder / "data.json"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and "sources" in found
+    return isinstance(record, dict) and "sources" in record
 
 
 def sweep_run(folder: Path) -> None:
-    """Delete what killed processes left in the folder of a run: halves of files, and checkpoints of a complete run."""
+    """Delete what killed processes left in a run's folder: partial files, and checkpoints of a complete run."""
     sweep(folder, ".writing-")
     if is_there(folder / "model"):
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
 def require_unchanged(folder: Path, assembly: Assembly) -> None:
-    """Raise ConfigError when the folder holds checkpoints of a run with another configuration or other data."""
+    """Raise ConfigError if the checkpoints in a folder belong to another configuration or other data."""
     checkpoints = assembly.checkpoints(folder, World(0, 1))
     if checkpoints.is_of_another_run():
-        found = changes(folder / "config.yaml", assembly.config.to_json())
-        shown = "; ".join(found[:5]) or "the content of the data, or the encoder or its tokenizer"
+        differences = changes(folder / "config.yaml", assembly.config.to_json())
+        shown = "; ".join(differences[:5]) or "the content of the data, or the encoder or its tokenizer"
         raise ConfigError(
-            f"{folder}: the configuration or the data changed since its checkpoint was written, so the run cannot go "
-            f"on exactly: {shown}; undo the change, or train into a new folder"
+            f"{folder}: the configuration or the data changed since its checkpoint was written, so the run cannot be "
+            f"resumed exactly: {shown}; undo the change, or train into a new folder"
         )
     checkpoints.sweep()
 
 
 def open_run(folder: Path, assembly: Assembly) -> None:
-    """Say in the folder of a run what will run. Raises OutputError when it cannot be written."""
+    """Write the description of a run into its folder. Raises OutputError if that is not possible."""
     text = yaml.safe_dump(assembly.config.to_json(), sort_keys=False, allow_unicode=True)
     write_text(folder / "config.yaml", text)
     write_json(folder / "data.json", describe_data(assembly))
@@ -189,17 +191,19 @@ def run_assembly(
     extra: Callable[[RunResults], Mapping[str, Any]] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Train, choose, score and save what was assembled.
+    """Train the assembled run, and select, score and save its model.
 
     Args:
-        extra: what else run.json is to say.
-        callbacks: are told every event, in the first process.
+        extra: returns further values for run.json.
+        callbacks: functions to call for every event, in the first process.
     """
     main_folder = folder if world.is_main else None
     began = time.monotonic()
     start = assembly.model.plan
-    told = callbacks if world.is_main else ()
-    with Events(main_folder, tensorboard="tensorboard" in assembly.config.train.report_to, callbacks=told) as events:
+    main_callbacks = callbacks if world.is_main else ()
+    with Events(
+        main_folder, tensorboard="tensorboard" in assembly.config.train.report_to, callbacks=main_callbacks
+    ) as events:
         trainer = assembly.trainer(world, folder, events)
         if resume:
             events.cut_after(trainer.state.step if trainer.state.resume() else -1)
@@ -213,13 +217,13 @@ def run_assembly(
         results = RunResults({}, {}, {}, {}, None)
         if keeps_weights:
             assembly, on_dev = fit_run(assembly)
-            known = None if best is None else best.dev
-            found = score_run(assembly, known, on_dev, answer_dev=folder is not None)
-            results = found if world.is_main else results
-        assembly = tell_fitted(assembly, world)
+            dev_scores = None if best is None else best.dev
+            scored = score_run(assembly, dev_scores, on_dev, answer_dev=folder is not None)
+            results = scored if world.is_main else results
+        assembly = broadcast_tasks(assembly, world)
         events.write("scores", trainer.state.step, {"scores": results.scores})
-    whole = assembly.gathered()
-    bundle = whole.bundle(results.scores)
+    gathered = assembly.gathered()
+    bundle = gathered.bundle(results.scores)
     if main_folder is not None:
         record = {
             "seconds": round(time.monotonic() - began, 3),
@@ -236,41 +240,42 @@ def run_assembly(
         with kept_for_resume(main_folder):
             write_json(main_folder / "run.json", record)
             write_results(main_folder, assembly, results)
-            save_bundle(main_folder / "model", bundle)  # last: its folder says that the run is complete
+            save_bundle(main_folder / "model", bundle)  # last: this folder marks the run as complete
         shutil.rmtree(main_folder / "checkpoints", ignore_errors=True)
     stages = trainer.state.stages.to_json()
-    model = model_of(bundle, str(whole.device))
+    model = model_of(bundle, str(gathered.device))
     return Run(folder, model, results.scores, results.baselines, results.intervals, stages)
 
 
 @contextmanager
 def kept_for_resume(folder: Path) -> Generator[None]:
-    """Turn what keeps a trained run from being written into a TrainingError: nothing is lost, and it can go on."""
+    """Turn errors while writing a trained run into a TrainingError: nothing is lost, and the run can be resumed."""
     try:
         yield
     except (OSError, OutputError) as error:
-        told = str(error) if isinstance(error, OutputError) else f"{folder}: cannot be written ({reason(error)})"
-        raise TrainingError(f"{told}; the checkpoints are kept: free space, and go on with --resume") from None
+        message = str(error) if isinstance(error, OutputError) else f"{folder}: cannot be written ({reason(error)})"
+        raise TrainingError(f"{message}; the checkpoints are kept: free space, and continue with --resume") from None
 
 
-def tell_fitted(assembly: Assembly, world: World) -> Assembly:
-    """Give every process the tasks as the first one fitted them on dev."""
-    told = world.broadcast({name: task.to_json() for name, task in assembly.tasks.items()})
+def broadcast_tasks(assembly: Assembly, world: World) -> Assembly:
+    """Broadcast the tasks as fitted on dev from the first process to all."""
+    records = world.broadcast({name: task.to_json() for name, task in assembly.tasks.items()})
     if world.is_main:
         return assembly
-    assert isinstance(told, dict)
+    assert isinstance(records, dict)
     return replace(
-        assembly, tasks={name: TASKS[assembly.tasks[name].type_name].from_json(name, one) for name, one in told.items()}
+        assembly,
+        tasks={name: TASKS[assembly.tasks[name].type_name].from_json(name, record) for name, record in records.items()},
     )
 
 
 def describe_training(trainer: Trainer) -> dict[str, Any]:
-    """Return how long the run was, what each task has seen, and how the model was chosen."""
+    """Return the duration of the run, the rows seen by each task, and how the model was selected."""
     snapshots = trainer.state.snapshots
     return {
         "steps": trainer.state.step,
         "best_step": snapshots.selection.best_step,
-        "best_step_by_task": {task: found.step for task, found in snapshots.by_task.items()},
+        "best_step_by_task": {task: snapshot.step for task, snapshot in snapshots.by_task.items()},
         "selection": snapshots.selection.rule.to_json(),
         "pareto": pareto(snapshots.evaluations),
         "stages": trainer.state.stages.to_json(),
@@ -279,13 +284,13 @@ def describe_training(trainer: Trainer) -> dict[str, Any]:
 
 
 def save_best_of_each_task(assembly: Assembly, snapshots: Snapshots, folder: Path, world: World) -> None:
-    """Save the model of each task's best evaluation under the task's name; the first process writes."""
+    """Save the model of each task's best evaluation under the task's name, in the first process."""
     folder.mkdir(exist_ok=True)
-    for task, found in snapshots.by_task.items():
+    for task, snapshot in snapshots.by_task.items():
         snapshots.load(assembly.model, task)
         fitted, on_dev = fit_run(assembly)
-        dev = {**found.dev, **fitted.scorer().scores_of(on_dev)}
+        dev = {**snapshot.dev, **fitted.scorer().scores_of(on_dev)}
         bundle = fitted.gathered().bundle({"dev": dev})
         if world.is_main:
-            shutil.rmtree(folder / task, ignore_errors=True)  # of a run that was interrupted here
+            shutil.rmtree(folder / task, ignore_errors=True)  # left by a run that was interrupted here
             save_bundle(folder / task, bundle)

@@ -1,4 +1,4 @@
-"""Signals by which a person, or the system, asks this process to stop or to save."""
+"""Signals by which a user or the system asks this process to stop or to save."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 Handler: TypeAlias = Callable[[int, FrameType | None], None]
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-# SIGUSR1, which schedulers of clusters send some time before they end a job. Windows has none.
+# SIGUSR1, which cluster schedulers send some time before they end a job. Windows does not have it.
 SAVING: tuple[signal.Signals, ...] = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()
 
 
@@ -19,7 +19,7 @@ SAVING: tuple[signal.Signals, ...] = (signal.SIGUSR1,) if hasattr(signal, "SIGUS
 def on_signals(handler: Handler, numbers: Sequence[signal.Signals] = STOPPING) -> Generator[None]:
     """Call a function on signals (by default SIGINT and SIGTERM) while a block runs.
 
-    Only the main thread can: in another one, such as that of a notebook's server, signals go where they went before.
+    Only the main thread can do this: in any other, such as that of a notebook server, signals are handled as before.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -35,7 +35,7 @@ def on_signals(handler: Handler, numbers: Sequence[signal.Signals] = STOPPING) -
 def ignore_saving() -> None:
     """Ignore requests to save while there is nothing to save: by default they would end this process.
 
-    Processes that this one starts ignore them too, until they listen.
+    Processes started by this one ignore them too, until they install a handler.
     """
     if threading.current_thread() is threading.main_thread():
         for number in SAVING:
@@ -44,17 +44,17 @@ def ignore_saving() -> None:
 
 @contextmanager
 def uninterrupted() -> Generator[None]:
-    """Put Ctrl-C off until the end of a block that reads by native code.
+    """Postpone Ctrl-C until the end of a block that reads with native code.
 
-    An interruption in the midst of it would come out as an error of its own, which reads as if the file were damaged.
+    An interruption inside would surface as an error that looks as if the file were damaged.
     """
     if not callable(signal.getsignal(signal.SIGINT)):  # ignored, or not Python's
         yield
         return
-    asked: list[int] = []
+    received: list[int] = []
     try:
-        with on_signals(lambda number, _: asked.append(number), (signal.SIGINT,)):
+        with on_signals(lambda number, _: received.append(number), (signal.SIGINT,)):
             yield
     finally:
-        if asked:
+        if received:
             signal.raise_signal(signal.SIGINT)

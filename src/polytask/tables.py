@@ -1,4 +1,4 @@
-"""Tables on the terminal: what a run is made of, and what it scored."""
+"""Tables on the terminal: the parts of a run, and its scores."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return the console for results: stdout."""
+    """Return the console for results, on stdout."""
     return PlainConsole()
 
 
 def grid(*columns: str, title: str) -> Table:
-    """Return a table without rows; where a terminal is too narrow its cells go on in another line."""
+    """Return an empty table whose cells wrap if the terminal is too narrow."""
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -45,16 +45,16 @@ def show_scores(
     *,
     every: bool = False,
 ) -> None:
-    """Print each task's scores by split, beside their intervals and the majority baseline's where these are known.
+    """Print each task's scores by split, with their intervals and those of the majority baseline where known.
 
     Args:
-        every: show every metric, not the main one alone.
+        every: whether to show all metrics instead of the main one only.
     """
     table = grid("task", "metric", title="Scores")
     columns: list[Mapping[str, Mapping[str, str]]] = []
-    for split, found in scores.items():
+    for split, by_task in scores.items():
         add_number(table, split)
-        columns.append(_cells(found, cell))
+        columns.append(_cells(by_task, cell))
         if intervals is not None and split in intervals:
             add_number(table, "95 %")
             columns.append(_cells(_with_interval(intervals[split]), interval_cell))
@@ -64,37 +64,37 @@ def show_scores(
     shown = {task: chosen_metrics(metrics, every=every) for task, metrics in next(iter(scores.values()), {}).items()}
     for task, metrics in shown.items():
         for index, metric in enumerate(metrics):
-            cells = [found.get(task, {}).get(metric, "") for found in columns]
+            cells = [by_task.get(task, {}).get(metric, "") for by_task in columns]
             table.add_row(task if index == 0 else "", metric, *cells)
         table.add_section()
     out.print(table)
     metrics = {metric for listed in shown.values() for metric in listed}
-    told = [
+    explanations = [
         *([_MAJORITY] if not baselines.keys().isdisjoint(scores) else []),
         *([_INTERVAL] if intervals and not intervals.keys().isdisjoint(scores) else []),
         *(text for metric, text in _METRICS.items() if metric in metrics),
     ]
-    if told:
-        out.print("; ".join(told), soft_wrap=True)
+    if explanations:
+        out.print("; ".join(explanations), soft_wrap=True)
 
 
-# What a reader may not know, in a line below the table.
-_MAJORITY = "majority: what the commonest answer scores, given to every row"
-_INTERVAL = "95 %: where the score would lie on other test rows (bootstrap)"
+# Explanations of metrics and columns, shown below the table.
+_MAJORITY = "majority: score of always predicting the most frequent label"
+_INTERVAL = "95 %: confidence interval of the score (bootstrap over rows)"
 _METRICS = {
-    "pearson": "pearson: how far answers go along with the truth, 1 is perfect, 0 is chance, so the majority has none",
-    "mae": "mae: mean distance from the truth, less is better",
-    "cross_entropy": "cross_entropy: to the distributions that the labels are, less is better",
-    "roc_auc": "roc_auc: how often a row with the positive label is given more of it than one without, 0.5 is chance",
-    "average_precision": "average_precision: mean precision over the cuts at rows with the positive label",
-    "ece": "ece: how far stated probabilities are from the share that is right, less is better",
+    "pearson": "pearson: correlation with the true values, 1 is perfect, 0 is chance, undefined for the majority",
+    "mae": "mae: mean absolute error, lower is better",
+    "cross_entropy": "cross_entropy: against the label distributions, lower is better",
+    "roc_auc": "roc_auc: how often a positive row gets a higher probability than a negative row, 0.5 is chance",
+    "average_precision": "average_precision: mean precision at the ranks of the positive rows",
+    "ece": "ece: mean gap between confidence and correctness, lower is better",
 }
 
 
 def chosen_metrics(metrics: Iterable[str], *, every: bool) -> list[str]:
-    """Return the metrics to show: the first, which is the main one, or all."""
-    found = list(metrics)
-    return found if every else found[:1]
+    """Return the metrics to show: the first one, which is the main metric, or all."""
+    names = list(metrics)
+    return names if every else names[:1]
 
 
 def _with_interval(intervals: Intervals) -> Intervals:
@@ -111,26 +111,26 @@ def _cells(by_task: Mapping[str, Mapping[str, _T]], show: Callable[[_T], str]) -
 
 
 def show_stages(stages: Sequence[Mapping[str, Any]], out: Console) -> None:
-    """Print each task's main dev score after every stage, and what it lost since its own; nothing for one stage."""
+    """Print each task's main dev score after every stage, and its loss since its own stage; nothing for one stage."""
     if len(stages) < 2:
         return
     table = grid("task", title="Dev scores after each stage")
     for stage in stages:
         add_number(table, f"after {stage['stage']}")
-    add_number(table, "lost since its own")
-    own = {stage["stage"]: stage["scores"] for stage in stages}
+    add_number(table, "lost since its own stage")
+    own_stage = {stage["stage"]: stage["scores"] for stage in stages}
     for task in stages[0]["scores"]:
-        found = [stage["scores"][task] for stage in stages]
-        before = own[task][task] if task in own else None
-        lost = None if before is None or found[-1] is None else before - found[-1]
-        table.add_row(task, *map(cell, found), "" if lost is None else cell(lost))
+        scores = [stage["scores"][task] for stage in stages]
+        before = own_stage[task][task] if task in own_stage else None
+        lost = None if before is None or scores[-1] is None else before - scores[-1]
+        table.add_row(task, *map(cell, scores), "" if lost is None else cell(lost))
     out.print(table)
 
 
 def show_before(
     before: Mapping[str, Scores], after: Mapping[str, Scores], out: Console, *, every: bool = False
 ) -> None:
-    """Print the old tasks' scores before and after an extension; nothing where none was scored."""
+    """Print the old tasks' scores before and after an extension; nothing if none was scored."""
     if not before:
         return
     table = grid("task", "metric", title="Old tasks")
@@ -139,14 +139,14 @@ def show_before(
         add_number(table, "after")
     for task, metrics in next(iter(before.values())).items():
         for index, metric in enumerate(chosen_metrics(metrics, every=every)):
-            pairs = [(found.get(task, {}).get(metric), after[split].get(task, {}).get(metric))
-                     for split, found in before.items()]  # fmt: skip
+            pairs = [(scores.get(task, {}).get(metric), after[split].get(task, {}).get(metric))
+                     for split, scores in before.items()]  # fmt: skip
             table.add_row(task if index == 0 else "", metric, *(cell(value) for pair in pairs for value in pair))
     out.print(table)
 
 
 def show_answer(text: str, predictions: Mapping[str, Any], out: Console) -> None:
-    """Print a text, and below it one line a task: its label with its probability, its number, or its spans."""
+    """Print a text, followed by one line per task: its label with probability, its number, or its spans."""
     out.print(text, soft_wrap=True)
     width = max(map(len, predictions))
     for task, prediction in predictions.items():
@@ -154,7 +154,7 @@ def show_answer(text: str, predictions: Mapping[str, Any], out: Console) -> None
 
 
 def prediction_text(prediction: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
-    """Return what a prediction says, without its details."""
+    """Return a short form of a prediction."""
     if not isinstance(prediction, Mapping):
         return ", ".join(f"{span['text']} ({span['label']})" for span in prediction) or "none"
     if "label" in prediction:
@@ -177,7 +177,7 @@ def interval_cell(value: tuple[float, float] | None) -> str:
 
 
 def assembly_text(assembly: Assembly) -> str:
-    """Return as text what `show_assembly` prints."""
+    """Return the output of `show_assembly` as text."""
     out = PlainConsole(styles=False)
     with out.capture() as captured:
         show_assembly(assembly, out)
@@ -185,7 +185,7 @@ def assembly_text(assembly: Assembly) -> str:
 
 
 def row_counts(assembly: Assembly, task: str) -> dict[Split, int]:
-    """Return how many rows of each split carry a task's label."""
+    """Return the number of rows with a task's label, by split."""
     return {
         split: sum(len(source.drawn[task]) for source in sources if task in source.tasks)
         for split, sources in assembly.sources.items()
@@ -193,15 +193,15 @@ def row_counts(assembly: Assembly, task: str) -> dict[Split, int]:
 
 
 def show_assembly(assembly: Assembly, out: Console) -> None:
-    """Print what will run: tasks, rows, labels, lengths, parameters, the plan, and what to know."""
+    """Print what will run: tasks, rows, labels, lengths, parameters, sharing plan, and notes."""
     for table in (_tasks(assembly), _sources(assembly), _labels(assembly)):
         out.print(table)
         out.print()
     count = count_parameters(assembly.model)
     out.print(_parameters(count))
-    out.print(f"{count.total:,} in all:")
-    out.print(f"  {count.total / count.single:.2f} times those of a model that shares the whole encoder")
-    out.print(f"  {count.total / count.apart:.2f} times those of one model a task")
+    out.print(f"{count.total:,} in total:")
+    out.print(f"  {count.total / count.single:.2f} times the parameters of a model that shares the whole encoder")
+    out.print(f"  {count.total / count.apart:.2f} times the parameters of one model per task")
     out.print()
     out.print("What the tasks share:")
     out.print(assembly.model.sharing.picture(), soft_wrap=True)
@@ -209,16 +209,16 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(f"When each task trains ({assembly.config.schedule.strategy}):")
     for line in assembly.schedule().describe():
         out.print(f"  {line}", soft_wrap=True)
-    out.print(f"What makes one update of the losses: {assembly.config.balance.method}")
+    out.print(f"How the losses are combined: {assembly.config.balance.method}")
     out.print()
     if assembly.choices:
-        out.print("What auto became:")
+        out.print("Resolved auto values:")
         for choice in assembly.choices:
             line = f"  {choice.option}: {choice.value} ({choice.reason})"
             out.print(line, markup=False, highlight=False, soft_wrap=True)
         out.print()
     if assembly.notes:
-        out.print("To know:")
+        out.print("Notes:")
         for note in assembly.notes:
             out.print(f"  {note.place}: {note.message}", soft_wrap=True)
 
@@ -237,30 +237,34 @@ def _tasks(assembly: Assembly) -> Table:
 def _sources(assembly: Assembly) -> Table:
     from polytask.results import describe_source
 
-    table = grid("split", "tasks", title="Rows that carry a label, and their lengths in tokens")
+    table = grid("split", "tasks", title="Labelled rows, and their lengths in tokens")
     for name in ("rows", "median", "95 %", "longest", "truncated"):
         add_number(table, name)
     for split, sources in assembly.sources.items():
         for source in sources:
-            found = describe_source(source)
+            record = describe_source(source)
             table.add_row(
-                split, ", ".join(source.tasks), str(found["rows"]), f"{found['median']:.0f}", f"{found['p95']:.0f}",
-                str(found["longest"]), str(found["truncated"]),
+                split, ", ".join(source.tasks), str(record["rows"]), f"{record['median']:.0f}", f"{record['p95']:.0f}",
+                str(record["longest"]), str(record["truncated"]),
             )  # fmt: skip
     return table
 
 
 def _kind(task: Task) -> str:
-    """Say what stands in place of labels."""
+    """Describe the output of a task without labels."""
     return (
         "-" if not task.answers else "vector" if task.gives_vectors else "options" if task.options_column else "number"
     )
 
 
 def _labels(assembly: Assembly) -> Table:
-    table = grid("task", "labels", title="Labels in training (share of rows; for tags, of words)")
+    table = grid("task", "labels", title="Labels in training (percentage of rows; for tags, of words)")
     for name, task in assembly.tasks.items():
-        stats = next(found.label_stats[name] for found in assembly.tables.tables["train"] if name in found.label_stats)
+        stats = next(
+            table_stats.label_stats[name]
+            for table_stats in assembly.tables.tables["train"]
+            if name in table_stats.label_stats
+        )
         if not task.answers:
             continue
         if task.gives_vectors and not stats.numbers:

@@ -1,6 +1,6 @@
-"""Rows given as Python objects: mappings, or a table of pandas, polars, pyarrow or datasets, as plain Python values.
+"""Conversion of Python rows (mappings, or tables of pandas, polars, pyarrow or datasets) to plain values.
 
-None of these libraries is imported: an object of theirs can only be given where it has been imported already.
+None of these libraries is imported here: their objects can only exist if they have been imported already.
 """
 
 from __future__ import annotations
@@ -20,44 +20,45 @@ from polytask.classes import ClassNames
 Read: TypeAlias = Callable[[Any], Iterator[Mapping[Any, Any]]]
 
 _PLAIN = (str, int, float, bool, type(None))
-# What pandas writes in an empty cell, beside NaN.
+# What pandas writes in an empty cell, in addition to NaN.
 _NOTHING = frozenset({"NAType", "NaTType"})
-# Cells that are read as the text that a csv file would hold: moments, names, and the bins of pandas.cut.
+# Cells that become the text that a csv file would hold: times, names, and the bins of pandas.cut.
 _WRITTEN = (date, time, timedelta, UUID, PurePath)
 _WRITTEN_NAMES = frozenset({"Interval", "Period"})
-# Columns of a data set that hold no text, number or label; reading them decodes files.
+# Columns of a dataset that hold no text, number or label, and would decode files when read.
 _MEDIA = frozenset({"Image", "Audio", "Video", "Pdf"})
-# Rows that a batch of a table becomes Python objects in.
+# Number of rows that are converted to Python objects at a time.
 _BATCH = 1000
-# Digits of a decimal that is kept as a whole number; of more it is a float.
+# Maximum number of digits of a decimal that becomes an integer; longer ones become floats.
 _MOST_DIGITS = 300
 
 
 def rows_in(value: Any) -> Iterator[dict[str, Any]] | None:  # noqa: ANN401
-    """Return the rows of a table or of an iterator, with plain values; None for anything else.
+    """Return the rows of a table or an iterator, with plain values; None for anything else.
 
-    Raises ValueError, here or while they are read, for a table that is no rows, and for what is no row.
+    Raises ValueError, here or during iteration, for a table that has no rows, and for a value that is not a row.
 
     >>> list(rows_in(iter([{"text": "a", "score": float("nan")}])))
     [{'text': 'a', 'score': None}]
     >>> rows_in(["train.csv"]) is None
     True
     """
-    for (library, name), read in _TABLES.items():
+    for (library, name), reader in _TABLES.items():
         module = sys.modules.get(library)
         if module is not None and isinstance(value, getattr(module, name, ())):
-            return _with_one_row(plain_rows(read(value)), f"a {name}")
+            return _with_one_row(plain_rows(reader(value)), f"a {name}")
     if isinstance(value, Iterator):
         return _with_one_row(plain_rows(value), "an iterator")
     return None
 
 
 def rows_of_table(value: Any, known: dict[int, tuple[Any, Any]] | None = None) -> Any:  # noqa: ANN401
-    """Return the rows of a table or of an iterator as a list; anything else as it is.
+    """Return the rows of a table or an iterator as a list; anything else unchanged.
 
     Args:
-        known: what was read already, by identity, and is added to: several tasks share one table, and an iterator is
-            read only once.
+        value: the value of a configuration.
+        known: rows that were read already, by identity; extended here, since several tasks share one table, and an
+            iterator can be read only once.
 
     >>> rows_of_table(["train.csv"])
     ['train.csv']
@@ -67,22 +68,22 @@ def rows_of_table(value: Any, known: dict[int, tuple[Any, Any]] | None = None) -
     rows = rows_in(value)
     if rows is None:
         return value
-    found = list(rows)
+    row_list = list(rows)
     if known is not None:
-        known[id(value)] = value, found  # with the object itself, so that no other one gets its identity
-    return found
+        known[id(value)] = value, row_list  # keeps the object alive, so that no other one gets its identity
+    return row_list
 
 
 def _with_one_row(rows: Iterator[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
     first = next(rows, None)
     if first is None:
-        read = "; it may have been read before: give a list" if name == "an iterator" else ""
-        raise ValueError(f"found {name} without rows{read}")
+        hint = "; it may have been used up already: give a list" if name == "an iterator" else ""
+        raise ValueError(f"found {name} without rows{hint}")
     return chain([first], rows)
 
 
 def plain_rows(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Yield rows with plain Python values. Raises ValueError on what is no row, and on a cell that is none."""
+    """Yield rows with plain Python values. Raises ValueError for a value that is not a row, or not a cell."""
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             if isinstance(row, str):
@@ -96,7 +97,7 @@ def plain_rows(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 
 def plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row with plain Python values. Raises ValueError naming the column of what is no cell."""
+    """Return a row with plain Python values. Raises ValueError naming the column of an unsupported value."""
     cells: dict[str, Any] = {}
     for key, value in row.items():
         name = str(key)
@@ -112,9 +113,9 @@ def plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """Return a cell as a plain Python value: NumPy's scalars and arrays, tuples, sets, and what stands for nothing.
+    """Convert a cell to plain Python: NumPy scalars and arrays, tuples, sets, and markers of empty cells.
 
-    Raises ValueError for an object that is no text, number, list or mapping of these.
+    Raises ValueError for an object that is not a text, number, list or mapping of these.
 
     >>> plain((1, float("nan"))), plain(float("nan")), plain({"b", "a"})
     ([1, None], None, ['a', 'b'])
@@ -139,7 +140,7 @@ def _plain_object(value: Any) -> Any:  # noqa: ANN401
         return _of_decimal(value)
     if isinstance(value, _WRITTEN) or type(value).__name__ in _WRITTEN_NAMES:
         return str(value)
-    for base in (str, bool, int, float):  # a class of its own, such as NumPy's text
+    for base in (str, bool, int, float):  # a subclass, such as NumPy's str_
         if isinstance(value, base):
             return base(value)
     numpy = sys.modules.get("numpy")
@@ -149,22 +150,22 @@ def _plain_object(value: Any) -> Any:  # noqa: ANN401
         module = sys.modules.get(library)
         if module is not None and isinstance(value, getattr(module, name, ())):
             return plain(value.tolist() if name == "Tensor" else value.to_list())
-    raise ValueError(f"a value of type {type(value).__name__}, which is no text, number, list or mapping")
+    raise ValueError(f"a value of type {type(value).__name__}, which is not a text, number, list or mapping")
 
 
 def _of_decimal(value: Decimal) -> int | float | None:
     if value.is_nan():
         return None
-    # A whole number of a million digits takes minutes to write down.
-    whole = value.is_finite() and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
-    return int(value) if whole else float(value)
+    # An integer of a million digits takes minutes to print.
+    is_integer = value.is_finite() and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+    return int(value) if is_integer else float(value)
 
 
 def _of_numpy(value: Any) -> Any:  # noqa: ANN401
-    if value.dtype.kind in "mM":  # as numbers nobody would know them for moments
+    if value.dtype.kind in "mM":  # as numbers they would not be recognisable as times
         return _moments(value.astype(str).tolist())
     if value.dtype.kind in "SVc":
-        raise ValueError(f"a value of NumPy's type {value.dtype}, which is no text and no number")
+        raise ValueError(f"a value of NumPy's type {value.dtype}, which is neither text nor number")
     return plain(value.tolist())
 
 
@@ -175,7 +176,7 @@ def _moments(value: Any) -> Any:  # noqa: ANN401
 
 
 def is_nothing(value: object) -> bool:
-    """Whether a cell is NaN, NaT or NA, which is how tables in Python say that it is empty."""
+    """Whether a cell is NaN, NaT or NA, which mark empty cells of tables in Python."""
     return (isinstance(value, float) and value != value) or type(value).__name__ in _NOTHING
 
 
@@ -196,16 +197,16 @@ def _of_arrow(table: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
 
 
 def _of_dataset(data: Any) -> Iterator[Mapping[Any, Any]]:  # noqa: ANN401
-    """Yield a data set's rows, with names in place of class numbers, and without images and sounds."""
+    """Yield the rows of a dataset, with names instead of class numbers, and without images and audio."""
     features: dict[str, Any] = {} if data.features is None else data.features.to_dict()
-    media = [name for name, one in features.items() if isinstance(one, dict) and one.get("_type") in _MEDIA]
-    names = ClassNames({name: one for name, one in features.items() if name not in media})
-    kept = data.remove_columns(media) if media else data
-    return (names.named(row) for row in (kept.with_format(None) if hasattr(kept, "with_format") else kept))
+    media = [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") in _MEDIA]
+    names = ClassNames({name: feature for name, feature in features.items() if name not in media})
+    columns = data.remove_columns(media) if media else data
+    return (names.named(row) for row in (columns.with_format(None) if hasattr(columns, "with_format") else columns))
 
 
 def _of_splits(data: Mapping[str, Any]) -> Iterator[Mapping[Any, Any]]:
-    raise ValueError(f"found a data set of several splits ({', '.join(map(str, data))}); give one of them")
+    raise ValueError(f"found a dataset with several splits ({', '.join(map(str, data))}); give one of them")
 
 
 def _require_distinct(names: Collection[str]) -> None:
@@ -216,7 +217,7 @@ def _require_distinct(names: Collection[str]) -> None:
         seen.add(name)
 
 
-# How the rows of a table are read, by the library and the class.
+# The reader of each table class, by library and class name.
 _TABLES: dict[tuple[str, str], Read] = {
     ("pandas", "DataFrame"): _of_pandas,
     ("polars", "DataFrame"): _of_polars,
@@ -230,7 +231,7 @@ _TABLES: dict[tuple[str, str], Read] = {
 
 
 def _as_written(value: Any) -> Any:  # noqa: ANN401
-    """Return a cell of a file whose columns have types (Parquet) as a csv file would hold it."""
+    """Return a cell of a typed file (Parquet) as a csv file would hold it."""
     if type(value) in (str, list):
         return value
     if is_nothing(value):
@@ -241,12 +242,13 @@ def _as_written(value: Any) -> Any:  # noqa: ANN401
 
 
 def cells_of(values: Mapping[str, Any], levels: int = 3) -> dict[str, Any]:
-    """Return a row's cells: None for what says that it is empty, and nested ones under names such as meta.label.
+    """Return a row's cells: None for empty ones, and nested cells under names such as meta.label.
 
-    Decimals are numbers, and days and times are texts, as in rows from Python.
+    Decimals become numbers, and dates and times text, as in rows from Python.
 
     Args:
-        levels: how deep names are given; what lies deeper is reached by nothing.
+        values: the row.
+        levels: number of nested levels that get names; deeper cells cannot be addressed.
     """
     cells: dict[str, Any] = {}
     for column, value in values.items():

@@ -1,4 +1,4 @@
-"""Answers in a file that teach, such as those of a language model: jsonl lines with an id and probabilities by task."""
+"""Teacher predictions from a file, such as those of an LLM: jsonl lines with an id and probabilities by task."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ from polytask.tasks import Task
 from polytask.tasks.labels import label_text
 from polytask.terms import DataWarning
 
-# The column of a training row, and the key of a line, that say which line is about which row.
+# The column of a training row and the key of a line that connect the two.
 ID = "id"
 
 
 @dataclass(frozen=True)
 class FileTeacher:
-    """A file of answers, and what it teaches.
+    """A file of predictions that teaches some tasks.
 
     Attributes:
-        place: the option that names it.
-        tasks: those of the configuration that any of its lines answers.
-        outputs: for each of them what a head would have to say, by id.
+        place: path of the option that names the file.
+        path: path of the file.
+        digest: hash of its content.
+        tasks: tasks of the configuration with at least one prediction in the file.
+        outputs: for each of these tasks the head outputs that correspond to the predictions, by id.
     """
 
     place: str
@@ -42,48 +44,51 @@ class FileTeacher:
     outputs: Mapping[str, Mapping[str, list[float]]]
 
     def answers(self, source: Source, table: DataTable) -> dict[str, Matrices]:
-        """Return its answers on the rows of a source; nan where it has none.
+        """Return the teacher's outputs for the rows of a source; nan for rows without any.
 
-        Raises ConfigError where the rows have no ids, or it answers none of them.
+        Raises ConfigError if the rows have no ids, or none of them is in the file.
         """
         names = [name for name in self.tasks if name in source.tasks]
         ids = self._ids(table)
-        found: dict[str, Matrices] = {}
+        answers: dict[str, Matrices] = {}
         for name in names:
-            known = self.outputs[name]
-            size = len(next(iter(known.values())))
+            outputs_by_id = self.outputs[name]
+            size = len(next(iter(outputs_by_id.values())))
             values = np.full((len(source), size), np.nan, np.float32)
             for row in source.carries[name].tolist():
-                output = known.get(ids[row])
+                output = outputs_by_id.get(ids[row])
                 if output is not None:
                     values[row] = output
             if np.isnan(values).all():
                 raise ConfigError(
-                    f"{self.place}: {self.path}: none of its {len(known)} answers to {name!r} is about a training row "
-                    f"of {table.feed.name}; its {ID!r} has to be the one in the column {ID!r} of the rows"
+                    f"{self.place}: {self.path}: none of its {len(outputs_by_id)} answers to {name!r} belongs to a "
+                    f"training row of {table.feed.name}; its {ID!r} must match the column {ID!r} of the rows"
                 )
-            found[name] = Matrices(values, np.arange(1, len(source) + 1))
-        return found
+            answers[name] = Matrices(values, np.arange(1, len(source) + 1))
+        return answers
 
     def notes(self, sources: Sequence[Source], tables: Sequence[DataTable]) -> Iterator[DataWarning]:
-        """Yield what a person should know of which training rows it answers; arguments as for all sources of a run.
+        """Yield notes on training rows that are not in the file, and on ids of no row.
 
-        Raises ConfigError as `answers` does.
+        Args:
+            sources, tables: all training sources of the run, and their tables.
+
+        Raises ConfigError like `answers`.
         """
-        unknown = dict.fromkeys(own for known in self.outputs.values() for own in known)
+        unknown = dict.fromkeys(row_id for outputs_by_id in self.outputs.values() for row_id in outputs_by_id)
         for source, table in zip(sources, tables, strict=True):
             for name, values in self.answers(source, table).items():
                 rows = source.carries[name].tolist()
-                said = sum(not np.isnan(values[row]).any() for row in rows)
-                if said < len(rows):
-                    told = f"answers {said} of {len(rows)} labelled training rows of {table.feed.name}"
-                    yield DataWarning(f"{self.place}, {name}", f"{told}; the others learn from their labels alone")
+                answered = sum(not np.isnan(values[row]).any() for row in rows)
+                if answered < len(rows):
+                    message = f"answers {answered} of {len(rows)} labelled training rows of {table.feed.name}"
+                    yield DataWarning(f"{self.place}, {name}", f"{message}; the others learn from their labels alone")
             if set(source.tasks) & set(self.tasks):
-                for own in self._ids(table):
-                    unknown.pop(own, None)
+                for row_id in self._ids(table):
+                    unknown.pop(row_id, None)
         if unknown:
-            such = f"{next(iter(unknown))[:80]!r}"
-            yield DataWarning(self.place, f"{len(unknown)} of its ids are no training row's, such as {such}")
+            example = f"{next(iter(unknown))[:80]!r}"
+            yield DataWarning(self.place, f"{len(unknown)} of its ids match no training row, such as {example}")
 
     def _ids(self, table: DataTable) -> list[str]:
         """Return the id of each encoded row."""
@@ -95,16 +100,16 @@ class FileTeacher:
                     f"{self.place}: {self.path} answers rows by their id, and {place} has none; give each training row "
                     f"a column {ID!r}"
                 )
-            own = by_place[place] = _id_text(values[ID])
-            if seen.setdefault(own, place) != place:
+            row_id = by_place[place] = _id_text(values[ID])
+            if seen.setdefault(row_id, place) != place:
                 raise ConfigError(
-                    f"{self.place}: the {ID} {own!r} stands at {seen[own]} and at {place}; an id is one row's"
+                    f"{self.place}: the {ID} {row_id!r} occurs at {seen[row_id]} and at {place}; ids must be unique"
                 )
         return [by_place[place] for place in table.rows.data.column("place").to_pylist()]
 
 
 def _id_text(value: Any) -> str:  # noqa: ANN401
-    """Return an id as text: 7, "7" and the 7.0 of a column with gaps are one."""
+    """Return an id as text; 7, "7" and the 7.0 of a column with gaps are the same."""
     try:
         return label_text(value)
     except ValueError:
@@ -112,13 +117,14 @@ def _id_text(value: Any) -> str:  # noqa: ANN401
 
 
 def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> FileTeacher:
-    """Read a file of answers.
+    """Read a file of teacher predictions.
 
     Args:
-        place: the option that names it.
-        tasks: of the configuration.
+        place: path of the option that names the file.
+        path: path of the file.
+        tasks: tasks of the configuration.
 
-    Raises DataError with file and line for what is no answer, ConfigError where it answers none of the tasks.
+    Raises DataError with file and line for an invalid prediction, ConfigError if the file covers none of the tasks.
     """
     outputs: dict[str, dict[str, list[float]]] = {}
     keys: dict[str, None] = {}
@@ -128,21 +134,21 @@ def read_teacher_file(place: str, path: Path, tasks: Mapping[str, Task]) -> File
         where = file.place(number)
         if ID not in line or isinstance(line[ID], dict | list | None):
             raise DataError(f"{where}: no {ID!r}; each line has the {ID} of the training row that it answers")
-        own = _id_text(line[ID])
-        if own in lines:
-            raise DataError(f"{where}: the {ID} {own!r} stands in {lines[own]} already; answer a row once")
-        lines[own] = where
+        row_id = _id_text(line[ID])
+        if row_id in lines:
+            raise DataError(f"{where}: the {ID} {row_id!r} occurs in {lines[row_id]} already; answer a row once")
+        lines[row_id] = where
         answers = line["predictions"] if isinstance(line.get("predictions"), dict) else line
         keys.update(dict.fromkeys(answers))
         for name in (name for name in tasks if answers.get(name) is not None):
             try:
-                outputs.setdefault(name, {})[own] = tasks[name].outputs_of(answers[name])
+                outputs.setdefault(name, {})[row_id] = tasks[name].outputs_of(answers[name])
             except ValueError as error:
                 raise DataError(f"{where}: task {name!r}: {error}") from None
     if not outputs:
-        held = ", ".join(key for key in keys if key != ID) or "nothing"
+        contents = ", ".join(key for key in keys if key != ID) or "nothing"
         raise ConfigError(
-            f"{place}: {path} answers {held}, and the configuration has the tasks {', '.join(tasks)}; a line of a "
+            f"{place}: {path} answers {contents}, and the configuration has the tasks {', '.join(tasks)}; a line of a "
             f'teacher is {{"{ID}": ..., "TASK": {{"LABEL": 0.8, ...}}}}, or what `polytask predict` writes'
         )
     common = tuple(name for name in tasks if name in outputs)

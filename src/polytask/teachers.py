@@ -1,4 +1,4 @@
-"""Teachers: trained models whose answers on the training rows another model learns from.
+"""Teachers: trained models whose outputs on the training rows another model learns from.
 
 Source: Clark et al. 2019, "BAM! Born-Again Multi-Task Networks for Natural Language Understanding", section 3.
 """
@@ -38,9 +38,10 @@ from polytask.teacher_file import FileTeacher, read_teacher_file
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model, and what it teaches.
+    """A trained model that teaches some tasks.
 
     Attributes:
+        model: description of the model.
         tasks: the tasks that it has in common with the configuration.
     """
 
@@ -49,23 +50,25 @@ class Teacher:
 
     @property
     def digest(self) -> str:
-        """A hash of what it answers by."""
+        """Hash of everything that its outputs depend on."""
         return self.model.digest
 
 
 def load_teachers(
     folders: Sequence[str], options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]
 ) -> tuple[Teacher | FileTeacher, ...]:
-    """Find the teachers of a configuration's tasks.
+    """Return the teachers of a configuration's tasks.
 
     Args:
-        folders: of runs, or of models; or files of answers.
+        folders: folders of runs or models, or files of predictions.
+        options: task options by name.
+        tasks: tasks by name.
 
     Raises:
         ModelError: a folder holds no model.
-        ConfigError: a teacher has none of the tasks, a task has two teachers, or they are not about the same labels.
+        ConfigError: a teacher has none of the tasks, a task has two teachers, or the labels of a teacher differ.
     """
-    found: list[Teacher | FileTeacher] = []
+    teachers: list[Teacher | FileTeacher] = []
     taught: dict[str, str] = {}
     for index, folder in enumerate(folders):
         place = f"train.teachers[{index}]"
@@ -77,12 +80,12 @@ def load_teachers(
         for name in teacher.tasks:
             if name in taught:
                 raise ConfigError(
-                    f"{place}: {folder} has the task {name!r}, which {taught[name]} teaches already; "
-                    "a task has one teacher: leave one of them out"
+                    f"{place}: {folder} has the task {name!r}, which {taught[name]} already teaches; "
+                    "a task can have only one teacher: leave one of them out"
                 )
             taught[name] = folder
-        found.append(teacher)
-    return tuple(found)
+        teachers.append(teacher)
+    return tuple(teachers)
 
 
 def _model_teacher(place: str, folder: str, options: Mapping[str, TaskOptions], tasks: Mapping[str, Task]) -> Teacher:
@@ -118,11 +121,15 @@ def add_teacher_outputs(
     *,
     show: bool = True,
 ) -> tuple[Source, ...]:
-    """Return the training rows with the teachers' answers: one pass a teacher without dropout, or found in the cache.
+    """Return the training rows with the teachers' outputs, from the cache or one pass per teacher without dropout.
 
     Args:
-        tables: what the sources were encoded from, in the same order.
-        show: whether to show how far the pass is, on stderr.
+        sources: the training sources.
+        tables: the tables that the sources were encoded from, in the same order.
+        tasks: tasks by name.
+        teachers: the teachers.
+        device: where to run the teachers.
+        show: whether to show a progress bar on stderr.
     """
     taught: list[dict[str, Matrices]] = [{} for _ in sources]
     for teacher in teachers:
@@ -134,7 +141,7 @@ def add_teacher_outputs(
                 taught[number] |= teacher.answers(source, table)
             else:
                 taught[number] |= _answers(teacher, source, table, tasks, names, device, show=show)
-    return tuple(replace(source, teacher_logits=found) for source, found in zip(sources, taught, strict=True))
+    return tuple(replace(source, teacher_logits=logits) for source, logits in zip(sources, taught, strict=True))
 
 
 def _answers(
@@ -149,9 +156,9 @@ def _answers(
 ) -> dict[str, Matrices]:
     def make(path: Path) -> None:
         bundle = load_bundle(model.folder)
-        own = _TeacherPass(bundle, _read_by(bundle, table, tasks), device)
-        outputs = own.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show)
-        path.write_bytes(save(outputs))  # not save_file, which tells of a full disk by an error of its own
+        teacher_pass = _TeacherPass(bundle, _read_by(bundle, table, tasks), device)
+        outputs = teacher_pass.outputs(names, source.carries, f"{model.folder} teaches {', '.join(names)}", show=show)
+        path.write_bytes(save(outputs))  # not save_file, which raises an error of its own for a full disk
 
     model = teacher.model
     key = key_of(model.digest, model.max_tokens, model.precision, table.digest, list(names), device.type)
@@ -159,18 +166,18 @@ def _answers(
     with uninterrupted():
         outputs = load_file(file)
     words = [len(source.word_tokens[row]) for row in range(len(source))]
-    found: dict[str, Matrices] = {}
+    matrices: dict[str, Matrices] = {}
     for name in names:
         task = tasks[name]
         lines = np.asarray(words if task.level == "word" else [1] * len(source), dtype=np.int64)
-        # In the units of this task: a number's mean and spread are those of its own training rows.
+        # In the units of this task: mean and spread of a number come from the task's own training rows.
         values = task.convert_teacher_logits(torch.from_numpy(outputs[name]), model.tasks[name])
-        found[name] = Matrices(values.numpy(), np.cumsum(lines))
-    return found
+        matrices[name] = Matrices(values.numpy(), np.cumsum(lines))
+    return matrices
 
 
 def _read_by(bundle: Bundle, table: DataTable, tasks: Mapping[str, Task]) -> Source:
-    """Return the rows as the teacher's tokenizer cuts them."""
+    """Return the rows encoded by the teacher's tokenizer."""
     return encode_table(table, tasks, Tokenization.of(bundle.tokenizer, bundle.max_tokens))
 
 
@@ -185,14 +192,14 @@ class _TeacherPass:
     def outputs(
         self, names: Sequence[str], carries: Mapping[str, NDArray[np.int32]], label: str, *, show: bool
     ) -> dict[str, NDArray[np.float32]]:
-        """Return a task's outputs for each row, or for each word: nan for rows without a label and words not read."""
+        """Return the outputs of each task per row or per word; nan for rows without a label and words not read."""
         source = self.source
         carried: dict[int, list[str]] = {}
         for name in names:
             for row in carries[name].tolist():
                 carried.setdefault(row, []).append(name)
         rows = list(carried)
-        found = {name: [self._nothing(name, row) for row in range(len(source))] for name in names}
+        by_row = {name: [self._nothing(name, row) for row in range(len(source))] for name in names}
         bundle = self.bundle
         network = bundle.model.to(self.device)
         heads = {name: task.head for name, task in bundle.tasks.items()}
@@ -203,9 +210,9 @@ class _TeacherPass:
         with Bar(label, len(groups), show=show) as bar:
             for group in groups:
                 chosen = [rows[index] for index in group]
-                self._answer(engine, chosen, [tuple(carried[row]) for row in chosen], found)
+                self._answer(engine, chosen, [tuple(carried[row]) for row in chosen], by_row)
                 bar.advance(len(chosen), int(source.lengths[chosen].sum()))
-        return {name: np.concatenate(found[name]) for name in names}
+        return {name: np.concatenate(by_row[name]) for name in names}
 
     def _nothing(self, name: str, row: int) -> NDArray[np.float32]:
         task = self.bundle.tasks[name]
@@ -216,12 +223,12 @@ class _TeacherPass:
         self,
         engine: TorchEngine,
         rows: Sequence[int],
-        asked: Sequence[tuple[str, ...]],
+        tasks_of_rows: Sequence[tuple[str, ...]],
         by_row: Mapping[str, list[NDArray[np.float32]]],
     ) -> None:
-        outputs = engine.run([self.source.tokens(row) for row in rows], asked)
-        for row, names, made in zip(rows, asked, outputs, strict=True):
+        outputs = engine.run([self.source.tokens(row) for row in rows], tasks_of_rows)
+        for row, names, output in zip(rows, tasks_of_rows, outputs, strict=True):
             for name in names:
                 by_word = self.bundle.tasks[name].level == "word"
                 tokens = np.asarray(self.source.word_tokens[row] if by_word else [0], dtype=np.int64)
-                by_row[name][row][tokens >= 0] = self.bundle.tasks[name].as_teacher(made[name])
+                by_row[name][row][tokens >= 0] = self.bundle.tasks[name].as_teacher(output[name])

@@ -1,4 +1,4 @@
-"""What is printed: text as it is, never markup, without control characters, and whole where it is piped."""
+"""Terminal output: plain text without markup or control characters, at full width if piped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-# Tables on a pipe are as wide as they are; rich takes 80 columns where there is no terminal.
+# Width of tables on a pipe, where rich would use 80 columns.
 _NO_TERMINAL, _LINES = 1_000_000, 25
 
 
 class PlainConsole(Console):
-    """A console to which a label such as `[/b]` or `:smile:` is text."""
+    """A console that treats labels such as `[/b]` or `:smile:` as plain text."""
 
     def __init__(
         self, *, stderr: bool = False, quiet: bool = False, soft_wrap: bool = False, styles: bool = True
@@ -26,7 +26,7 @@ class PlainConsole(Console):
             quiet=quiet,
             soft_wrap=soft_wrap,
             width=_NO_TERMINAL if piped else None,
-            # Without a height rich takes 80 columns where TERM is dumb and colours are forced, as in CI.
+            # Without a height rich uses 80 columns if TERM is dumb and colours are forced, as in CI.
             height=_LINES if piped else None,
             markup=False,
             emoji=False,
@@ -35,12 +35,12 @@ class PlainConsole(Console):
         )
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401
-        """Return a text without what would drive the terminal."""
+        """Return a text with control characters escaped."""
         return super().render_str(visible(text), **options)
 
 
 def visible(text: str) -> str:
-    r"""Write control characters as escapes; line breaks and tabs stay.
+    r"""Escape control characters, except line breaks and tabs.
 
     >>> visible("a\x1b[31m")
     'a\\x1b[31m'
@@ -51,7 +51,7 @@ def visible(text: str) -> str:
 
 
 def _drives(character: str) -> bool:
-    """Whether a character moves the cursor, changes colours, or turns the direction of the text around it."""
+    """Whether a character moves the cursor, changes colours, or changes the direction of the text around it."""
     if character in "\n\t":
         return False
     return (
@@ -62,7 +62,7 @@ def _drives(character: str) -> bool:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time for a person."""
+    """Format a duration for people."""
     if seconds is None or not math.isfinite(seconds):
         return "unknown"
     if seconds < 100:

@@ -1,4 +1,4 @@
-"""The words that several folders share, as small values without behaviour."""
+"""Types that several packages share, as small values without behaviour."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias
 Split: TypeAlias = Literal["train", "dev", "test"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
 Activation: TypeAlias = Literal["softmax", "sigmoid", "cumulative", "identity"]
-# A word of a text: its characters from the first number up to, not including, the second.
+# A word of a text: its first character, and the one after its last.
 WordSpan: TypeAlias = tuple[int, int]
-# Where a word's tag is read: nowhere (the tokenizer dropped it or cut it off), from its own first token, or from the
-# token of the word before, which covers both (SentencePiece has one piece for several Chinese characters).
+# The token from which a word's tag is read: none (the tokenizer dropped the word or cut it off), its own first token,
+# or that of the word before, which covers both (SentencePiece has single pieces for several Chinese characters).
 NO_TOKEN, OWN_TOKEN, SHARED_TOKEN = 0, 1, 2
-# What a row says about one task: a class, a set of classes, a number, a tag (or number) for each word, or nothing.
+# The label of a row for one task: a class, a set of classes, a number, a tag (or number) for each word, or nothing.
 Label: TypeAlias = "str | list[Any] | float | None"
 # Scores of several tasks: {task: {metric: value}}; None where a metric is undefined.
 Scores: TypeAlias = "dict[str, dict[str, float | None]]"
@@ -24,13 +24,13 @@ Intervals: TypeAlias = "dict[str, dict[str, tuple[float, float] | None]]"
 
 @dataclass(frozen=True)
 class ReadOutputs:
-    """What a head is given of another task's outputs, beside the encoder's states.
+    """Outputs of another task that a head reads in addition to the encoder's states.
 
     Attributes:
         task: the task whose outputs are read.
         size: number of these outputs.
-        activation: what the outputs become: a distribution over them, a probability of each, the probability that all
-            up to each are true, or what they are.
+        activation: function applied to the outputs: a distribution over them, a probability of each, the probability
+            that all up to each are true, or the identity.
         detach: whether the gradient stops here.
     """
 
@@ -42,17 +42,17 @@ class ReadOutputs:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a task asks of its head: the only thing that the tasks tell the model.
+    """Specification of a task's head: all that the model knows about the tasks.
 
     Attributes:
-        level: "row" for one output a text, "word" for one output a word.
+        level: "row" for one output per text, "word" for one output per word.
         size: number of outputs, at least 1.
-        pooling: how token states become one state a row; a word uses its first sub-word.
+        pooling: how token states become one state per row; a word uses its first sub-word.
         dropout: probability in [0, 1) of dropping a feature before the output layer.
-        reads: what the output layer is given of other tasks' outputs.
-        head: the name of a row of the table of heads; by default the one of the level.
-        pairs: labels of pairs of words that the head scores, by a table over what two words say; 0 for none.
-        chained: whether the head also learns what each output adds behind another one, from word to word.
+        reads: outputs of other tasks that are inputs of the output layer.
+        head: name of a row of the table of heads; by default the one of the level.
+        pairs: number of labels of word pairs that the head scores; 0 for none.
+        chained: whether the head also learns transition scores from word to word (CRF).
     """
 
     level: Literal["row", "word"]
@@ -67,7 +67,7 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which columns hold a row's input: one text, or a pair of texts."""
+    """The columns of a row's input: one text, or a pair of texts."""
 
     first: str
     second: str | None = None
@@ -75,11 +75,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Rows of a source that carry the labels of the same tasks: what one of these tasks draws serves the others too.
+    """Rows of a source that have labels of the same tasks: rows drawn for one of these tasks serve the others too.
 
     Attributes:
-        tasks: whose labels each of the rows carries, at least one.
-        rows: their number.
+        tasks: the tasks whose labels each row has, at least one.
+        rows: number of rows.
     """
 
     tasks: tuple[str, ...]
@@ -88,12 +88,12 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Portion:
-    """What a step draws of one stratum.
+    """The rows that a step draws from one stratum.
 
     Attributes:
-        source: the number of the source among the training sources.
-        stratum: the number of the stratum in its source.
-        rows: for each task that trains on some of them, on how many.
+        source: index of the source among the training sources.
+        stratum: index of the stratum in its source.
+        rows: number of rows for each task that trains on some of them.
     """
 
     source: int
@@ -103,7 +103,7 @@ class Portion:
 
 @dataclass(frozen=True)
 class DataWarning:
-    """Something in the input that a person should know, with the place and the number of cases."""
+    """A note on the input for the user, with its place and the number of cases."""
 
     place: str
     message: str

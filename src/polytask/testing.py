@@ -1,10 +1,10 @@
-"""The laws that polytask's own methods are held to, for methods of your own: derive a test class and say what to test.
+"""Contract tests for your own methods, the same as for polytask's: derive a test class and set what to test.
 
 >>> from polytask.balance import SumOptions
 >>> class TestSum(BalancerContract):
 ...     options = SumOptions()
 
-pytest runs each method of such a class. Every law says in its name what it asks.
+pytest runs each method of such a class. The name of each test says what it requires.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVALUATE_EVERY = 7
 
 @dataclass(frozen=True)
 class StepGradients:
-    """A step: the tasks' losses, their gradients as tasks x parameters, and the rows that they have."""
+    """A step: the tasks' losses, their gradients (tasks x parameters), and their numbers of rows."""
 
     tasks: tuple[str, ...]
     values: Floats
@@ -59,16 +59,19 @@ class StepGradients:
         return dict(zip(self.tasks, np.linalg.norm(self.jacobian, axis=1).tolist(), strict=True))
 
     def only(self, tasks: Sequence[str]) -> StepGradients:
-        """Return what other tasks, or these in another order, would see."""
+        """Return the step for a subset of the tasks, or for another order."""
         places = [self.tasks.index(task) for task in tasks]
         return StepGradients(tuple(tasks), self.values[places], self.jacobian[places], self.counts[places])
 
 
-def made(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float = 0.0) -> StepGradients:
-    """Make a step up: losses between 0.2 and 2, gradients of different lengths, of which many oppose each other.
+def random_step(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float = 0.0) -> StepGradients:
+    """Return a random step: losses between 0.2 and 2, gradients of different lengths, many of them conflicting.
 
     Args:
-        common: length of what all gradients have in common.
+        number: number of the step, which seeds it.
+        tasks: names of the tasks.
+        size: number of parameters.
+        common: length of the component that all gradients have in common.
     """
     drawn = np.random.default_rng(number)
     jacobian = drawn.normal(size=(len(tasks), size)) + common * drawn.normal(size=size)
@@ -78,70 +81,70 @@ def made(number: int, tasks: Sequence[str] = FOUR, size: int = 12, common: float
 
 
 def weigh(balancer: Balancer, step: StepGradients) -> dict[str, float]:
-    """Weigh a step, and take in what its losses are afterwards."""
-    found = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None, step.rows)
+    """Return the weights for a step, and pass its losses to the balancer afterwards."""
+    weights = balancer.weigh(step.losses, step.gram if balancer.reads_gradients else None, step.rows)
     balancer.after({task: 0.9 * loss + 0.01 for task, loss in step.losses.items()})
-    return found
+    return weights
 
 
 def update(balancer: Balancer, step: StepGradients) -> Floats:
-    """Return the gradient of the parameters of a step, from weights or from the method itself."""
+    """Return the combined gradient of a step, from the weights or from the aggregator itself."""
     if balancer.shape == "gradients":
         return balancer.aggregate(torch.from_numpy(step.jacobian)).numpy()
-    found = weigh(balancer, step)
-    return np.array([found[task] for task in step.tasks]) @ step.jacobian
+    weights = weigh(balancer, step)
+    return np.array([weights[task] for task in step.tasks]) @ step.jacobian
 
 
 def require_resumable_balancer(build: Callable[[], Balancer]) -> None:
-    """Assert that a balancer, resumed anywhere from its state as JSON, goes on with the same updates."""
-    whole, saved, expected = build(), list[str](), list[Floats]()
-    steps = [made(number) for number in range(9)]
-    steps[4] = steps[4].only(("a", "c", "d"))  # not every step has every task
+    """Assert that a balancer resumed from its JSON state at any step continues with the same updates."""
+    balancer, saved, expected = build(), list[str](), list[Floats]()
+    steps = [random_step(number) for number in range(9)]
+    steps[4] = steps[4].only(("a", "c", "d"))  # steps need not have all tasks
     for step in steps:
-        saved.append(json.dumps(whole.state_dict(), allow_nan=False))
-        expected.append(update(whole, step))
+        saved.append(json.dumps(balancer.state_dict(), allow_nan=False))
+        expected.append(update(balancer, step))
     for start in (0, 1, 4, 5, 6):
-        again = build()
-        again.load_state_dict(json.loads(saved[start]))
+        resumed = build()
+        resumed.load_state_dict(json.loads(saved[start]))
         for number in range(start, len(steps)):
-            assert json.dumps(again.state_dict()) == saved[number], "the state is not all that it depends on"
-            np.testing.assert_array_equal(update(again, steps[number]), expected[number])
+            assert json.dumps(resumed.state_dict()) == saved[number], "the state is incomplete"
+            np.testing.assert_array_equal(update(resumed, steps[number]), expected[number])
 
 
 def require_state_apart(build: Callable[[], Balancer]) -> None:
-    """Assert that a saved state does not change with the balancer that it was taken from."""
+    """Assert that a saved state does not change when the balancer that it came from is used further."""
     balancer = build()
-    update(balancer, made(1))
+    update(balancer, random_step(1))
     state = balancer.state_dict()
     before = json.dumps(state)
     for number in range(5):
-        update(balancer, made(number))
+        update(balancer, random_step(number))
     assert json.dumps(state) == before
 
 
 def require_repeatable_balancer(build: Callable[[], Balancer]) -> None:
-    """Assert that random numbers come from the seed and the step alone, and leave torch's generator as it was."""
+    """Assert that random numbers depend only on the seed and the step, and do not use torch's global generator."""
     runs: list[list[Any]] = []
     for other in (0, 5):
         torch.default_generator.manual_seed(other)
         before = torch.get_rng_state()
         balancer = build()
-        runs.append([update(balancer, made(number)).tolist() for number in range(4)])
-        assert torch.equal(torch.get_rng_state(), before), "torch's own generator was drawn from"
+        runs.append([update(balancer, random_step(number)).tolist() for number in range(4)])
+        assert torch.equal(torch.get_rng_state(), before), "torch's global generator was used"
     assert runs[0] == runs[1]
 
 
 class BalancerContract:
-    """What every balancer promises.
+    """Contract of every balancer.
 
     Attributes:
-        options: of the balancer to test; it is run on four tasks, named a to d.
+        options: options of the balancer to test, which runs on four tasks named a to d.
     """
 
     options: ClassVar[BalanceOptions]
 
     def build(self) -> Balancer:
-        """Return the balancer anew."""
+        """Build the balancer."""
         return Balancer(self.options, dict.fromkeys(FOUR, 1.0), 1)
 
     def test_a_resumed_balancer_goes_on_with_the_same_updates(self) -> None:
@@ -158,34 +161,34 @@ class BalancerContract:
 
     def test_weights_are_finite(self) -> None:
         balancer = self.build()
-        assert all(np.isfinite(update(balancer, made(number))).all() for number in range(6))
+        assert all(np.isfinite(update(balancer, random_step(number))).all() for number in range(6))
 
 
 def loss(task: str, number: int) -> float:
-    """Return a loss that rises and falls, for every task at another time."""
+    """Return a loss that rises and falls, at different times for each task."""
     return 1.2 + math.sin(number / 11 + sum(map(ord, task)))
 
 
 def score(task: str, number: int) -> float:
-    """Return a normalised score that rises and falls, and is below the baseline at times."""
+    """Return a normalised score that rises and falls, and is sometimes below the baseline."""
     return 0.3 + 0.6 * math.sin(number / 31 + sum(map(ord, task)))
 
 
 def errors(task: str, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a step's training errors by class and their counts; a class is missing at times."""
+    """Return a step's training errors by class and their counts; sometimes a class is missing."""
     counts = np.array([2.0, float(number % 3)])
     return counts * (0.5 + 0.5 * math.sin(number / 7 + sum(map(ord, task)))), counts
 
 
 def evaluation(tasks: Sequence[str], number: int) -> Feedback:
-    """Return what an evaluation tells: metrics that are undefined at times, and their normalised scores."""
-    found = {task: score(task, number) for task in tasks}
-    dev = {task: {"f1": None if (number + len(tasks)) % 3 == 0 else value} for task, value in found.items()}
-    return Feedback(number, {}, dev, {task: 0.0 if dev[task]["f1"] is None else found[task] for task in tasks})
+    """Return the feedback of an evaluation: metrics, which are sometimes undefined, and normalised scores."""
+    normalised = {task: score(task, number) for task in tasks}
+    dev = {task: {"f1": None if (number + len(tasks)) % 3 == 0 else value} for task, value in normalised.items()}
+    return Feedback(number, {}, dev, {task: 0.0 if dev[task]["f1"] is None else normalised[task] for task in tasks})
 
 
 def play(schedule: Schedule, count: int) -> Iterator[tuple[Step, list[Change]]]:
-    """Take up to `count` steps as training does: each is followed by what was measured; say what that changed."""
+    """Yield up to `count` steps as in training, each with the changes caused by the feedback after it."""
     for _ in range(count):
         if schedule.finished is not None or schedule.step >= schedule.limit:
             return
@@ -199,29 +202,29 @@ def play(schedule: Schedule, count: int) -> Iterator[tuple[Step, list[Change]]]:
 
 
 def require_same_stream(build: Callable[[], Schedule]) -> None:
-    """Assert that a schedule depends on nothing but its options, the run and what it is told."""
+    """Assert that a schedule depends only on its options, the run and the feedback."""
     assert list(play(build(), 40)) == list(play(build(), 40))
 
 
 def require_resumable_schedule(build: Callable[[], Schedule], count: int = 60) -> None:
-    """Assert that a schedule, resumed anywhere from its state as JSON, goes on with the same steps and changes."""
-    whole, expected = build(), list[tuple[Step, list[Change]]]()
-    saved = [json.dumps(whole.state_dict(), allow_nan=False)]
-    for found in play(whole, count):
-        expected.append(found)
-        saved.append(json.dumps(whole.state_dict(), allow_nan=False))
+    """Assert that a schedule resumed from its JSON state at any step continues with the same steps and changes."""
+    schedule, expected = build(), list[tuple[Step, list[Change]]]()
+    saved = [json.dumps(schedule.state_dict(), allow_nan=False)]
+    for outcome in play(schedule, count):
+        expected.append(outcome)
+        saved.append(json.dumps(schedule.state_dict(), allow_nan=False))
     changed = [number for number, (_, changes) in enumerate(expected) if changes][:3]
     stops = {0, 1, 13, *changed, *(number + 1 for number in changed)}
     for stop in sorted(stop for stop in stops if stop <= len(expected)):
-        again = build()
-        again.load_state_dict(json.loads(saved[stop]))
-        assert list(play(again, len(expected) - stop)) == expected[stop:]
-        assert json.dumps(again.state_dict()) == saved[-1], "the state is not all that it depends on"
-        assert (again.limit, again.stage, again.finished) == (whole.limit, whole.stage, whole.finished)
+        resumed = build()
+        resumed.load_state_dict(json.loads(saved[stop]))
+        assert list(play(resumed, len(expected) - stop)) == expected[stop:]
+        assert json.dumps(resumed.state_dict()) == saved[-1], "the state is incomplete"
+        assert (resumed.limit, resumed.stage, resumed.finished) == (schedule.limit, schedule.stage, schedule.finished)
 
 
 def require_whole_steps(build: Callable[[], Schedule], run: Workload) -> None:
-    """Assert that steps are numbered, and pass `batch_size` rows of the run's tasks through the encoder."""
+    """Assert that steps are numbered, and each passes `batch_size` rows of the run's tasks through the encoder."""
     schedule = build()
     for number, (step, _) in enumerate(play(schedule, 50)):
         assert step.number == number
@@ -232,7 +235,7 @@ def require_whole_steps(build: Callable[[], Schedule], run: Workload) -> None:
 
 
 def runs_to_schedule() -> list[Workload]:
-    """Return small runs: tasks on rows of their own, on the same rows, and one that waits for another."""
+    """Return small runs: tasks with separate rows, tasks on the same rows, and a task that waits for another."""
     apart = Workload(
         {"a": 100, "b": 37}, ((Stratum(("a",), 100),), (Stratum(("b",), 37),)), 8, 3.0, {"a": "f1", "b": "f1"}
     )
@@ -244,16 +247,16 @@ def runs_to_schedule() -> list[Workload]:
 
 
 class ScheduleContract:
-    """What every schedule promises.
+    """Contract of every schedule.
 
     Attributes:
-        options: of the schedule to test.
+        options: options of the schedule to test.
     """
 
     options: ClassVar[ScheduleOptions]
 
     def each(self) -> Iterator[tuple[Callable[[], Schedule], Workload]]:
-        """Yield what builds the schedule of a run, and the run."""
+        """Yield a function that builds the schedule, and the run it is for."""
         for run in runs_to_schedule():
             yield (lambda run=run: self.options.build(run)), run
 
@@ -279,11 +282,11 @@ class ScheduleContract:
 
 
 class MetricContract:
-    """What every metric promises.
+    """Contract of every metric.
 
     Attributes:
         metric: a row of METRICS.
-        truth, predictions: of some rows, with some errors among them.
+        truth, predictions: labels and predictions of some rows, not all correct.
     """
 
     metric: ClassVar[Metric]
@@ -305,17 +308,17 @@ class MetricContract:
     def test_weights_of_rows_are_repeated_rows(self) -> None:
         drawn = np.random.default_rng(0).integers(0, 3, size=(8, len(self.truth)))
         plain = Metric(self.metric.function).over_weights(self.truth, self.predictions)(drawn)
-        found = self.metric.over_weights(self.truth, self.predictions)(drawn)
-        np.testing.assert_allclose(found, plain, atol=1e-9)
+        weighted = self.metric.over_weights(self.truth, self.predictions)(drawn)
+        np.testing.assert_allclose(weighted, plain, atol=1e-9)
 
 
 class TaskContract:
-    """What every task type at row level promises.
+    """Contract of every row-level task type.
 
     Attributes:
-        kind: the class of the type.
-        cells: labels of training rows, as they stand in a file.
-        values: options beside the type.
+        kind: class of the task type.
+        cells: labels of training rows, as in a file.
+        values: options in addition to the type.
     """
 
     kind: ClassVar[type[Task]]
@@ -323,7 +326,7 @@ class TaskContract:
     values: ClassVar[Mapping[str, Any]] = {}
 
     def read(self) -> tuple[Task, list[Label], LabelStats]:
-        """Return the task as it is fitted to the rows, the rows' labels, and what was counted."""
+        """Return the task fitted to the rows, the labels of the rows, and their statistics."""
         kind, stats, labels = self.kind, LabelStats(), list[Label]()
         options = kind.Options.model_validate({"type": kind.type_name, **self.values})
         for cell in self.cells:
@@ -334,7 +337,7 @@ class TaskContract:
         return kind.fit("it", options, stats), labels, stats
 
     def outputs(self, task: Task, rows: int) -> torch.Tensor:
-        """Return what some head may say of rows."""
+        """Return random head outputs for some rows."""
         return torch.randn(rows, task.head.size, generator=torch.Generator().manual_seed(5))
 
     def test_samples_go_from_reading_to_scores(self) -> None:
@@ -351,10 +354,13 @@ class TaskContract:
         errors, counts = task.training_errors(outputs.detach(), targets)
         assert len(errors) == len(counts) == task.head.size
         assert (errors >= 0).all()
-        for found in (task.decode(outputs.detach().numpy()), task.baseline(labels)):
-            shown = task.positive_probabilities(outputs.detach().numpy())
-            given = None if shown is None else shown.tolist()
-            scores = [METRICS[task.level][name](*task.measured_by(name, labels, found, given)) for name in task.metrics]
+        for predictions in (task.decode(outputs.detach().numpy()), task.baseline(labels)):
+            probabilities = task.positive_probabilities(outputs.detach().numpy())
+            positive = None if probabilities is None else probabilities.tolist()
+            scores = [
+                METRICS[task.level][name](*task.measured_by(name, labels, predictions, positive))
+                for name in task.metrics
+            ]
             assert all(value is None or isinstance(value, float) for value in scores)
 
     def test_a_loss_over_parts_adds_up(self) -> None:
@@ -388,5 +394,5 @@ class TaskContract:
 
     def test_answers_are_json(self) -> None:
         task, labels, _ = self.read()
-        shown = task.format_prediction(self.outputs(task, len(labels))[0].numpy(), "a text", [], [])
-        assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+        prediction = task.format_prediction(self.outputs(task, len(labels))[0].numpy(), "a text", [], [])
+        assert json.loads(json.dumps(prediction, allow_nan=False)) == prediction

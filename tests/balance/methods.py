@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polytask.balance import BALANCERS, BalanceOptions, Balancer
-from polytask.testing import FOUR, StepGradients, made, update, weigh
+from polytask.testing import FOUR, StepGradients, random_step, update, weigh
 
 TASKS = FOUR
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "Method",
     "StepGradients",
     "alike",
-    "made",
+    "random_step",
     "update",
     "weigh",
 ]
@@ -93,6 +93,6 @@ DRAWING = frozenset({"random", "pcgrad", "gradvac", "graddrop"})
 
 def alike(number: int, tasks: Sequence[str] = TASKS) -> StepGradients:
     """Make a step up in which all tasks have one loss, one gradient and as many rows."""
-    step = made(number, tasks)
+    step = random_step(number, tasks)
     gradients = np.tile(step.jacobian[0], (len(tasks), 1))
     return StepGradients(step.tasks, np.full_like(step.values, step.values[0]), gradients, np.ones_like(step.counts))

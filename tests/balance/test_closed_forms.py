@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import TASKS, Method, StepGradients, made, update, weigh
+from methods import TASKS, Method, StepGradients, random_step, update, weigh
 from torchjd import aggregation
 from torchjd.scalarization import FAMO
 
 from polytask.balance.balancer import Floats
 from polytask.balance.solvers import ConeProjector, fair_share, shortest_mixture
 
-PAIRS = [made(number, ("a", "b")) for number in range(8)]
-SEVERAL = [made(number, tuple("abcdefgh"[:count]), size, 0.5) for number, (count, size) in enumerate(
+PAIRS = [random_step(number, ("a", "b")) for number in range(8)]
+SEVERAL = [random_step(number, tuple("abcdefgh"[:count]), size, 0.5) for number, (count, size) in enumerate(
     [(3, 12), (3, 4), (4, 12), (5, 12), (6, 6), (8, 30), (8, 9)]
 )]  # fmt: skip
 # More gradients than dimensions: they depend on each other, and often no direction helps all tasks.
 DEPENDENT = [
-    made(number, tuple("abcdefgh"[:count]), size) for number, (count, size) in enumerate([(3, 2), (5, 2), (8, 3)])
+    random_step(number, tuple("abcdefgh"[:count]), size)
+    for number, (count, size) in enumerate([(3, 2), (5, 2), (8, 3)])
 ]
 SEED = 1
 
@@ -162,7 +163,7 @@ def test_a_conflict_averse_update_is_the_best_of_its_ball_for_the_worst_off(step
 
 
 def test_a_conflict_averse_update_that_may_not_move_is_the_mean() -> None:
-    opposed = made(1)
+    opposed = random_step(1)
     opposed = replace(opposed, jacobian=np.stack([opposed.jacobian[0] * sign for sign in (1, -1, 1, -1)]))
     for step in (*PAIRS, *SEVERAL, opposed):
         np.testing.assert_array_equal(weights("cagrad", step, c=0.0), np.ones(len(step.tasks)))
@@ -170,7 +171,7 @@ def test_a_conflict_averse_update_that_may_not_move_is_the_mean() -> None:
     uneven = replace(opposed, jacobian=opposed.jacobian * np.array([[2], [1], [1], [1]]))
     assert not weights("cagrad", uneven, c=1.5).any()
     # A short gradient is no such mixture.
-    short = replace(made(1), jacobian=made(1).jacobian * np.array([[1e-6], [1], [1], [1]]))
+    short = replace(random_step(1), jacobian=random_step(1).jacobian * np.array([[1e-6], [1], [1], [1]]))
     assert weights("cagrad", short, c=0.5).any()
 
 
@@ -199,7 +200,7 @@ def test_updates_are_torchjds_on_the_explicit_gradients(name: str) -> None:
     method, make, mean = TWINS[name]
     balancer, aggregator = method.build(seed=SEED), make()
     for number in range(1, 4):
-        step = made(number, common=0.3)
+        step = random_step(number, common=0.3)
         found = update(balancer, step)
         with torch.random.fork_rng(devices=[]):
             same_numbers(number)
@@ -210,7 +211,7 @@ def test_updates_are_torchjds_on_the_explicit_gradients(name: str) -> None:
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 4.0])
 def test_fair_updates_point_where_torchjds_do(alpha: float) -> None:
     for number in range(3):
-        step = made(number)
+        step = random_step(number)
         expected = aggregation.FairGrad(alpha)(torch.from_numpy(step.jacobian)).numpy()
         found = weights("fairgrad", step, alpha=alpha) @ step.jacobian
         np.testing.assert_allclose(
@@ -219,7 +220,7 @@ def test_fair_updates_point_where_torchjds_do(alpha: float) -> None:
 
 
 def test_the_named_primary_task_comes_first() -> None:
-    step = made(4)
+    step = random_step(4)
     order = ("c", "a", "b", "d")
     expected = aggregation.PCD()(torch.from_numpy(step.only(order).jacobian)).numpy()
     np.testing.assert_allclose(update(Method("pcd", {"primary": "c"}).build(), step), expected, rtol=1e-6, atol=1e-9)
@@ -230,10 +231,10 @@ def test_gradnorm_follows_its_algorithm_for_two_steps() -> None:
     alpha, rate, eps = 0.5, 0.1, 1e-8
     balancer = Method("gradnorm", {"alpha": alpha, "rate": rate}).build()
     weight = np.ones(len(TASKS))
-    first = made(0).values
+    first = random_step(0).values
     one, two = np.zeros((2, len(TASKS)))  # Adam's moments
     for number in range(1, 4):
-        step = made(number - 1)
+        step = random_step(number - 1)
         np.testing.assert_allclose(list(weigh(balancer, step).values()), weight, rtol=1e-6)
         lengths = np.linalg.norm(weight[:, None] * step.jacobian, axis=1)
         ratio = step.values / first
@@ -252,7 +253,7 @@ def test_gradnorm_follows_its_algorithm_for_two_steps() -> None:
 def test_dynamic_weight_average_compares_the_two_windows_before() -> None:
     window, temperature = 3, 0.5
     balancer = Method("dwa", {"window": window, "temperature": temperature}).build()
-    steps = [made(number) for number in range(4 * window)]
+    steps = [random_step(number) for number in range(4 * window)]
     for number, step in enumerate(steps):
         before = number // window * window
         expected = np.ones(len(TASKS))
@@ -276,7 +277,7 @@ def test_weights_as_rows_add_up_to_the_number_of_tasks_that_have_some() -> None:
 def test_learned_scales_start_even_and_fall_with_the_loss(method: str, weight: float, sign: float) -> None:
     rate = 0.05
     balancer = Method(method, {"rate": rate}).build()
-    step = made(1)
+    step = random_step(1)
     assert list(weigh(balancer, step).values()) == [weight] * len(TASKS)
     # Adam's first step is the rate, against the sign of the derivative: of (L exp(-s) + s) / 2, or of L exp(s) - s.
     scale = -rate * np.sign(sign * (step.values - 1))
@@ -288,7 +289,7 @@ def test_famo_is_driven_with_the_losses_before_and_after_each_update() -> None:
     balancer = Method("famo", {"rate": 0.1, "decay": 0.01}).build()
     twin = FAMO(len(TASKS), lr=0.1, weight_decay=0.01).double()
     for number in range(5):
-        step, later = made(number), made(number + 50)
+        step, later = random_step(number), random_step(number + 50)
         losses = torch.tensor(step.values, requires_grad=True)
         twin(losses).backward()
         assert losses.grad is not None
@@ -319,7 +320,7 @@ BY_HAND: dict[str, tuple[dict[str, float], Callable[[Floats, int], Floats]]] = {
 def test_weights_are_the_derivatives_of_the_scalar(name: str) -> None:
     values, expected = BY_HAND[name]
     for number in range(4):
-        step = made(number)
+        step = random_step(number)
         np.testing.assert_allclose(weights(name, step, **values), expected(step.values, len(TASKS)), rtol=1e-6)
 
 
@@ -329,12 +330,12 @@ def test_random_weights_are_a_softmax_of_normal_numbers() -> None:
         with torch.random.fork_rng(devices=[]):
             same_numbers(number)
             expected = len(TASKS) * softmax(torch.randn(len(TASKS), dtype=torch.float64).numpy())
-        np.testing.assert_allclose(list(weigh(balancer, made(1)).values()), expected)
+        np.testing.assert_allclose(list(weigh(balancer, random_step(1)).values()), expected)
 
 
 def test_weighed_gradients_are_equally_long_by_a_running_mean_of_their_squares() -> None:
     balancer = Method("equal_norms", {"decay": 0.5}).build()
-    first, second = made(1), made(2).only(("a", "c", "d"))
+    first, second = random_step(1), random_step(2).only(("a", "c", "d"))
     norms = np.array(list(first.norms.values()))
     np.testing.assert_allclose(norms * list(weigh(balancer, first).values()), norms.min())
     found = weigh(balancer, second)
@@ -354,7 +355,7 @@ def test_a_task_that_errs_more_has_a_longer_gradient(priority: float) -> None:
         "c": (one, one),
         "d": (zero, zero),  # no label in this step, nor in one before
     }
-    step = made(1)
+    step = random_step(1)
     found = balancer.weigh(step.losses, step.gram, errors=errors)
     lengths = np.array([step.norms[task] * found[task] for task in TASKS])
     np.testing.assert_allclose(lengths / lengths[2], np.array([0.5, 0.125, 1.0, 1.0]) ** priority)
@@ -363,7 +364,7 @@ def test_a_task_that_errs_more_has_a_longer_gradient(priority: float) -> None:
 
 def test_a_tasks_own_weight_is_the_length_of_its_gradient_beside_the_others() -> None:
     own = {"a": 0.5, "b": 1.0, "c": 2.0, "d": 7.0}
-    step = made(1)
+    step = random_step(1)
     heavy = replace(step, jacobian=step.jacobian * np.array(list(own.values()))[:, None])
     found = Method("equal_norms").build(own).weigh(step.losses, heavy.gram)
     lengths = np.array([heavy.norms[task] * found[task] for task in TASKS])
@@ -372,7 +373,7 @@ def test_a_tasks_own_weight_is_the_length_of_its_gradient_beside_the_others() ->
 
 def test_errors_are_remembered_by_class_and_forgotten_by_examples() -> None:
     balancer = Method("equal_norms", {"decay": 0.0}).build(("a", "b"))
-    step, certain = made(1, ("a", "b")), (np.array([1.0, 0.0]), np.array([1.0, 0.0]))
+    step, certain = random_step(1, ("a", "b")), (np.array([1.0, 0.0]), np.array([1.0, 0.0]))
     balancer.weigh(step.losses, step.gram, errors={"a": (np.array([2.0, 0.0]), np.array([2.0, 0.0])), "b": certain})
     found = balancer.weigh(step.losses, step.gram, errors={"a": (np.zeros(2), np.array([2.0, 5.0])), "b": certain})
     expected = (0.9**2 + 0.0) / 2  # two examples without an error; the other class begins with what it shows first
@@ -383,10 +384,10 @@ def test_weights_stay_between_two_comparisons() -> None:
     balancer = Method("nash_mtl", {"every": 3}).build()
     assert [balancer.measures_at(step) for step in range(7)] == [True, False, False, True, False, False, True]
     assert balancer.held(("a", "b")) == {"a": 1.0, "b": 1.0}
-    found = weigh(balancer, made(1).only(("a", "b")))
+    found = weigh(balancer, random_step(1).only(("a", "b")))
     balancer.hold(found)
     assert balancer.held(TASKS) == {"c": 1.0, "d": 1.0} | found
-    step = made(2)
+    step = random_step(2)
     step.values[0] = np.nan
     balancer.hold(weigh(balancer, step))
     assert balancer.held(("a", "b")) == found

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from methods import AGGREGATORS, DRAWING, METHODS, TASKS, WEIGHTINGS, Method, StepGradients, alike, made, update, weigh
+from methods import (
+    AGGREGATORS,
+    DRAWING,
+    METHODS,
+    TASKS,
+    WEIGHTINGS,
+    Method,
+    StepGradients,
+    alike,
+    random_step,
+    update,
+    weigh,
+)
 from pydantic import ValidationError
 
 from polytask import testing
@@ -94,7 +106,7 @@ def test_random_numbers_come_from_the_seed_and_the_step_alone(method: Method, mo
         torch.default_generator.manual_seed(other)
         before = torch.get_rng_state()
         balancer = method.build(seed=seed)
-        runs.append([update(balancer, made(number)).tolist() for number in range(4)])
+        runs.append([update(balancer, random_step(number)).tolist() for number in range(4)])
         assert torch.equal(torch.get_rng_state(), before)
     assert runs[0] == runs[1]
     assert (runs[1] != runs[2]) == (method.name in DRAWING)
@@ -103,12 +115,12 @@ def test_random_numbers_come_from_the_seed_and_the_step_alone(method: Method, mo
 @pytest.mark.parametrize("name", sorted(DRAWING))
 def test_every_step_draws_anew(name: str) -> None:
     balancer = Method(name).build()
-    assert len({tuple(update(balancer, made(1))) for _ in range(6)}) > 1
+    assert len({tuple(update(balancer, random_step(1))) for _ in range(6)}) > 1
 
 
 @every_weighting
 def test_a_step_that_lacks_a_task_weighs_the_rest_or_nothing(method: Method) -> None:
-    step = made(2).only(("a", "c", "d"))
+    step = random_step(2).only(("a", "c", "d"))
     found = weigh(method.build(), step)
     if method.kind.every_task:
         assert found == ones(step)
@@ -122,7 +134,7 @@ def test_a_step_that_lacks_a_task_weighs_the_rest_or_nothing(method: Method) -> 
 
 @every_aggregator
 def test_a_step_that_lacks_a_task_combines_the_rest_or_adds_it_up(method: Method) -> None:
-    step = made(2).only(("a", "c", "d"))
+    step = random_step(2).only(("a", "c", "d"))
     added = torch.from_numpy(step.jacobian).sum(0).numpy()
     assert np.array_equal(update(method.build(), step), added) == method.kind.every_task
     np.testing.assert_array_equal(update(method.build(), step.only("a")), step.jacobian[0])
@@ -130,7 +142,7 @@ def test_a_step_that_lacks_a_task_combines_the_rest_or_adds_it_up(method: Method
 
 @every_weighting
 def test_a_task_without_a_gradient_is_left_alone(method: Method) -> None:
-    step = made(3)
+    step = random_step(3)
     step.jacobian[1] = 0.0
     found, rest = weigh(method.build(), step), step.only(("a", "c", "d"))
     if method.kind.shape == "gram":
@@ -147,26 +159,26 @@ def test_a_task_without_a_gradient_is_left_alone(method: Method) -> None:
 def test_numbers_that_are_not_finite_weigh_nothing_and_leave_the_state_alone(method: Method, odd: float) -> None:
     balancer, calm = method.build(), method.build()
     for number in range(2):
-        weigh(balancer, made(number))
-        weigh(calm, made(number))
-    step = made(2)
+        weigh(balancer, random_step(number))
+        weigh(calm, random_step(number))
+    step = random_step(2)
     step.values[2] = odd
     assert weigh(balancer, step) == ones(step) or method.name == "sum"
-    weigh(calm, made(2).only(("a",)))
+    weigh(calm, random_step(2).only(("a",)))
     if method.kind.shape == "gram":
-        step = made(3)
+        step = random_step(3)
         for place in ((1, 1), (0, 3)):
             gram = step.gram
             gram[place] = gram[place[::-1]] = odd
             assert balancer.weigh(step.losses, gram) == ones(step)
             calm.weigh({"a": 1.0}, np.ones((1, 1)))
     assert json.dumps(balancer.state_dict()) == json.dumps(calm.state_dict()) or not method.kind.every_task
-    assert weigh(balancer, made(5)) == weigh(calm, made(5))
+    assert weigh(balancer, random_step(5)) == weigh(calm, random_step(5))
 
 
 @every_aggregator
 def test_gradients_that_are_not_finite_are_added_up(method: Method) -> None:
-    step = made(2)
+    step = random_step(2)
     step.jacobian[1, 3] = np.nan
     np.testing.assert_array_equal(update(method.build(), step), torch.from_numpy(step.jacobian).sum(0).numpy())
 
@@ -177,7 +189,7 @@ def test_the_order_of_the_tasks_does_not_matter(method: Method) -> None:
     for order in (TASKS[::-1], ("c", "a", "d", "b")):
         balancer, other = method.build(), method.build(order)
         for number in range(5):
-            step = made(number)
+            step = random_step(number)
             np.testing.assert_allclose(update(other, step.only(order)), update(balancer, step), rtol=1e-6, atol=1e-7)
 
 
@@ -207,7 +219,7 @@ def test_equal_tasks_get_equal_weights_and_the_update_keeps_the_length_of_the_su
 def test_weights_of_a_mean_add_up_to_the_number_of_tasks(method: Method) -> None:
     balancer = method.build()
     for number in range(5):
-        assert sum(weigh(balancer, made(number)).values()) == pytest.approx(len(TASKS))
+        assert sum(weigh(balancer, random_step(number)).values()) == pytest.approx(len(TASKS))
 
 
 @pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.kind.shape == "gram"], ids=str)
@@ -217,7 +229,7 @@ def test_weights_do_not_depend_on_the_unit_of_the_gradients(method: Method) -> N
     for factor in factors:
         balancer, other = method.build(), method.build()
         for number in range(4):
-            step = made(number)
+            step = random_step(number)
             expected = weigh(balancer, step)
             found = weigh(other, replace(step, jacobian=factor * step.jacobian))
             assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), factor
@@ -228,7 +240,7 @@ def test_the_tasks_own_weights_come_before_the_method(method: Method) -> None:
     weights = {"a": 0.5, "b": 1.0, "c": 2.0, "d": 7.0}
     balancer, plain = method.build(weights), method.build()
     for number in range(5):
-        step = made(number)
+        step = random_step(number)
         heavy = replace(step, values=step.values * np.array(list(weights.values())))
         assert balancer.weigh(step.losses) == plain.weigh(heavy.losses)
         balancer.after({task: loss / 2 for task, loss in step.losses.items()})
@@ -237,14 +249,14 @@ def test_the_tasks_own_weights_come_before_the_method(method: Method) -> None:
 
 @every_weighting
 def test_gradients_that_oppose_or_repeat_each_other_are_weighed_all_the_same(method: Method) -> None:
-    one, other = made(1).jacobian[:2]
+    one, other = random_step(1).jacobian[:2]
     for rows in (
         [one, -one, other, -other],
         [one, one, -one, -one],
         [one, one, other, other],
         [one, -2 * one, one, other],
     ):
-        step = replace(made(1), jacobian=np.stack(rows))
+        step = replace(random_step(1), jacobian=np.stack(rows))
         found = np.array(list(weigh(method.build(), step).values()))
         assert np.isfinite(found).all()
         assert np.abs(found).max() < 1e3
@@ -253,8 +265,8 @@ def test_gradients_that_oppose_or_repeat_each_other_are_weighed_all_the_same(met
 @pytest.mark.parametrize("method", [m for m in WEIGHTINGS if m.kind.shape == "gram" and m.name != "krum"], ids=str)
 def test_the_rounding_of_float32_does_not_tell_equal_gradients_apart(method: Method) -> None:
     """Krum apart, which takes one of equals."""
-    one, two = made(1).jacobian[:2]
-    step = replace(made(1), jacobian=np.stack([one, one, two, one + two]))
+    one, two = random_step(1).jacobian[:2]
+    step = replace(random_step(1), jacobian=np.stack([one, one, two, one + two]))
     noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, size=(4, 4))
     lengths = np.sqrt(step.gram.diagonal())
     rough = step.gram + (noise + noise.T) * np.outer(lengths, lengths)
@@ -268,14 +280,14 @@ def test_the_rounding_of_float32_does_not_tell_equal_gradients_apart(method: Met
 def test_losses_of_nothing_are_weighed_all_the_same(method: Method) -> None:
     balancer = method.build()
     for values in ([0.0, 0.5, 1.0, 2.0], [0.0] * 4, [1e-30, 1e30, 1.0, 1.0]):
-        found = weigh(balancer, replace(made(1), values=np.array(values)))
+        found = weigh(balancer, replace(random_step(1), values=np.array(values)))
         assert np.isfinite(list(found.values())).all()
 
 
 def test_after_an_update_nothing_is_taken_in_that_was_not_weighed() -> None:
     balancer = Method("famo").build()
-    balancer.after(made(1).losses)
-    weigh(balancer, made(1).only(("a", "b")))
+    balancer.after(random_step(1).losses)
+    weigh(balancer, random_step(1).only(("a", "b")))
     fresh = json.dumps(Method("famo").build().state_dict()["core"])
     assert json.dumps(balancer.state_dict()["core"]) == fresh
     assert {m.name for m in WEIGHTINGS if m.build().wants_after} == {"famo"}

@@ -95,7 +95,7 @@ def test_identifiers_come_back_as_they_are(loads: list[Any]) -> None:
 
 @pytest.mark.parametrize("column", [{"a", "b"}, frozenset("ab"), np.array("a"), "a", {"a": 1}, 5])
 def test_a_column_is_a_list_of_cells(loads: list[Any], column: Any) -> None:
-    with pytest.raises(DataError, match=r"the column 'text' is no list of cells"):
+    with pytest.raises(DataError, match=r"the column 'text' is not a list of cells"):
         BatchPredictor("model")({"text": column})
 
 
@@ -122,9 +122,9 @@ def test_a_row_without_a_text_is_told(loads: list[Any]) -> None:
     ("batch", "told"),
     [
         (["a"], "found a batch of type list"),
-        ({"text": "a"}, "is no list of cells"),
+        ({"text": "a"}, "is not a list of cells"),
         ({"text": ["a"], "id": [1, 2]}, "different lengths: {'text': 1, 'id': 2}"),
-        ({"text": ["a"], "truncated": [1]}, "column 'truncated', as an answer has"),
+        ({"text": ["a"], "truncated": [1]}, "column 'truncated', like the predictions"),
         (pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), "are named .text."),
     ],
 )

@@ -79,7 +79,7 @@ def test_every_row_is_answered_once_in_its_order_and_bad_ones_are_told(folder: P
     out = tmp_path / "deep" / "out"
     asked = job(folder, one, other, lines(tmp_path / "bad.jsonl", bad), lines(tmp_path / "empty.jsonl", []), table,
                 out=out, workers=2)  # fmt: skip
-    with pytest.raises(DataError, match=r"22 rows answered, in .*; 8 rows have no answer, and .*_bad says why$"):
+    with pytest.raises(DataError, match=r"22 rows predicted, in .*; 8 rows have no prediction, see .*_bad says why$"):
         do(asked)
     assert [row["id"] for row in answers(out, "same-0")] == [f"a{at}" for at in range(9)]
     assert [row["id"] for row in answers(out, "same-2-")] == [f"b{at}" for at in range(8)]
@@ -154,7 +154,7 @@ def test_a_killed_command_goes_on_where_it_was_and_its_workers_end_with_it(forke
         file.write('{"file": 0, "sha')
     (out / "a-00001.jsonl").write_text("half")
     (out / "_job" / ".writing").write_text("half")
-    assert do(job(forked, texts, out=out, workers=2))[0] == "4 rows were answered before; going on"
+    assert do(job(forked, texts, out=out, workers=2))[0] == "4 rows are already done; continuing"
     do(job(forked, texts, out=tmp_path / "whole"))
     assert {**content(out), "_job/shards.jsonl": b""} == {**content(tmp_path / "whole"), "_job/shards.jsonl": b""}
     assert [row["id"] for row in answers(out)] == [f"a{at}" for at in range(21)]
@@ -234,7 +234,7 @@ def test_answers_of_anything_else_are_refused_before_a_row_is_answered(forked: P
     for name in ("events.jsonl", "model"):
         foreign = tmp_path / f"foreign-{name}"
         lines(foreign / name, [])
-        refuse("holds files that are no answers of this command", replace(asked, out=foreign))
+        refuse("holds files that do not belong to this command", replace(asked, out=foreign))
     shutil.rmtree(out / "_job")
     refuse("holds files that are no answers")
     with locked(tmp_path / "fresh"):
@@ -249,11 +249,11 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
         (tmp_path / f"{name}.parquet").write_bytes((tmp_path / f"{name}.parquet").read_bytes()[:-5])
     files = sorted(tmp_path.glob("*.parquet"))
     out = tmp_path / "out"
-    with pytest.raises(DataError, match=r"(?s)bad.parquet: not a parquet file.*worse.parquet: not a parquet file"):
+    with pytest.raises(DataError, match=r"(?s)bad.parquet: not a Parquet file.*worse.parquet: not a Parquet file"):
         do(job(forked, *files, out=out))
     for found, told in [
         ([{"body": "a"}], "no column holds a text .* accepted: text, tokens; found: body; --text COLUMN"),
-        ([{"text": "a"}], "no column 'di', which is to be kept"),
+        ([{"text": "a"}], "no column 'di' to keep"),
     ]:
         texts = lines(tmp_path / "a.jsonl", found)
         columns = Columns(keep=("di",)) if "di" in told else Columns()
@@ -262,7 +262,7 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
     for asked, told in [
         (job(forked, texts, texts, out=out), "is named twice"),
-        (job(forked, texts, out=tmp_path), "which is to be answered, lies in"),
+        (job(forked, texts, out=tmp_path), "the input file"),
         (job(forked, tmp_path / "a.json", out=out), "no such file"),
         (job(forked, Path("-"), out=out), "the standard input"),
         (job(forked, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),
@@ -312,10 +312,13 @@ def test_the_command_line_tells_folders_from_files(forked: Path, tmp_path: Path,
     lines(tmp_path / "in" / "b.jsonl", rows_of("b", 5))
     out = tmp_path / "out"
     code, shown, told = call("predict", forked, tmp_path / "in", "--out", out, "--workers", "2", "--to", "jsonl")
-    assert (code, shown, told.splitlines()[-1]) == (0, "", f"10 rows answered, in {out}")
+    assert (code, shown, told.splitlines()[-1]) == (0, "", f"10 rows predicted, in {out}")
     assert call("predict", forked, tmp_path / "in" / "?.jsonl", "--out", out)[0] == 0
     for arguments, told in [
-        ((tmp_path / "in",), "out: several files, or --workers, are answered into a folder; give --out FOLDER"),
+        (
+            (tmp_path / "in",),
+            "out: predictions for several files, or with --workers, are written into a folder; give --out FOLDER",
+        ),
         ((tmp_path / "in", "--out", "x.jsonl"), "x.jsonl is named as a file"),
         ((tmp_path / "in", "--out", out, "--spans", "doccano"), "spans: annotations are written of one file"),
         ((tmp_path / "in", "--out", out, "--to", "cvs"), "to: found 'cvs'; accepted: csv, jsonl, parquet"),

@@ -151,7 +151,9 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
     assert "tasks.topic" in err
     code, _, err = call("compare", config, "--out", out, "--seeds", "one")
     assert code == 2
-    assert "--seeds: found 'one'; expected how many, such as 3 (at most 100), or a list such as 13,14,15" in err
+    assert (
+        "--seeds: found 'one'; expected a number of seeds, such as 3 (at most 100), or a list such as 13,14,15" in err
+    )
     code, shown, err = call(
         "compare", config, "--out", out, "--arms", "single", "--arm", "low=sharing.strategy=partial",
         "--arm", "low=sharing.shared_layers=1", "--seeds", "13,14", "--floor", "2", "--set", "train.max_steps=1",
@@ -160,7 +162,7 @@ def test_compare_prints_a_table_and_the_verdicts(call: Call, config: Path, tmp_p
     record = json.loads((out / "comparison.json").read_text())
     assert list(record["arms"]) == ["single", "low"]
     assert (record["seeds"], record["floor"]) == ([13, 14], 2.0)
-    for told in ("and differences to single, in points", "difference [95 %]", "What each arm takes", "Recommended: ",
+    for told in ("and differences to single, in points", "difference [95 %]", "Costs of each arm", "Recommended: ",
                  *(task["sentence"] for task in record["tasks"].values()), record["reason"]):  # fmt: skip
         assert told in shown, told
     assert "run 1 of 8" in err

@@ -42,7 +42,7 @@ def test_init_writes_what_check_and_train_take(call: Call, tmp_path: Path, tiny:
     assert code == 0
     assert err.splitlines()[-3:] == next_steps(tmp_path / "run", polytask.load(tmp_path / "run").tasks.values())
     assert "macro_f1" not in shown.replace("macro_f1 is", "")
-    assert "majority: what the commonest answer scores" in shown
+    assert "majority: score of always predicting the most frequent label" in shown
     code, _, err = call("init", tmp_path / "nowhere.csv", "--out", tmp_path / "x.yaml")
     assert code == 2
     assert "nowhere.csv: no such file" in err
@@ -79,12 +79,12 @@ def test_tables_show_the_main_metric_and_all_where_that_is_asked_for() -> None:
     for text in (main, whole):
         assert text.count("accuracy") == 1
         assert "0.700 to 0.800" in text
-        assert "majority: what the commonest answer scores, given to every row; 95 %: where the score would" in text
-        assert "mae: mean distance from the truth, less is better" in text
+        assert "majority: score of always predicting the most frequent label; 95 %: confidence interval of" in text
+        assert "mae: mean absolute error, lower is better" in text
     assert "macro_f1" not in main
     assert "ece" not in main
     assert "0.1250" in whole
-    assert "ece: how far stated probabilities are from the share that is right, less is better" in whole
+    assert "ece: mean gap between confidence and correctness, lower is better" in whole
     assert len(main.rstrip().splitlines()[-1].split("; ")) == 3
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from polytask.cli import app
 from polytask.cli.many_files import are_many
-from polytask.cli.next_steps import doubts
+from polytask.cli.next_steps import score_notes
 from polytask.data.files import DataFile
 from polytask.data.readers import rows_of
 from polytask.errors import ConfigError, DataError
@@ -87,8 +87,8 @@ def test_scores_of_few_rows_come_with_their_interval_and_a_remark(job: Job, tmp_
     done = RUNNER.invoke(app, ["train", str(tmp_path / "config.yaml"), "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0
     assert "95 %" in done.stdout
-    assert any("only 8 rows carry a label" in note for note in doubts(out))
-    assert "To know: dev of liked: only 8 rows carry a label" in done.stderr
+    assert any("only 8 rows carry a label" in note for note in score_notes(out))
+    assert "Note: dev of liked: only 8 rows carry a label" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["reviews.xlsx", "Reviews.XLS", "reviews.ods"])

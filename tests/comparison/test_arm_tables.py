@@ -143,9 +143,9 @@ def test_a_damaged_record_is_told(damaged: dict[str, Any]) -> None:
 
 
 def test_tables_are_printed_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="no comparison lies there; to train one give a configuration, and --out"):
+    with pytest.raises(UserError, match="the folder holds no comparison; to train one give a configuration, and --out"):
         print_table(tmp_path, "csv")
-    with pytest.raises(UserError, match="no folder of a comparison; to train one give a configuration"):
+    with pytest.raises(UserError, match="not the folder of a comparison; to train one give a configuration"):
         print_table(tmp_path / "config.yaml", None)
     (tmp_path / "comparison.json").write_text(json.dumps(record()), "utf-8")
     with pytest.raises(UserError, match="name the format of the table: --to csv, latex, markdown"):

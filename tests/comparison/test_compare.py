@@ -177,7 +177,7 @@ def test_an_interrupted_comparison_goes_on(
     found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     assert (found.trained, found.reused) == (4, 2)
     assert calls[3] == calls[2]
-    assert ("data.json cannot be read; the run is trained anew" in capsys.readouterr().err) == damaged
+    assert ("data.json cannot be read; the run is trained again" in capsys.readouterr().err) == damaged
     kept = [path for path in (tmp_path / "out/runs").iterdir() if ".damaged-" in path.name]
     assert [(path / "checkpoints").is_dir() for path in kept] == [True] * damaged
 
@@ -194,14 +194,14 @@ def test_a_run_of_which_no_checkpoint_is_whole_is_trained_anew(
         resumed.append(resume)
         if len(resumed) == 1:
             (place / "checkpoints").mkdir(parents=True)
-            raise NothingToResume("no checkpoint is whole")
+            raise NothingToResume("no checkpoint is complete")
         return train(config, place, resume=resume)
 
     monkeypatch.setattr(runs, "train", damaged)
     found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     assert found.trained == 6
     assert resumed == [False] * 7
-    assert capsys.readouterr().err.count("no checkpoint is whole; the run is trained anew") == 1
+    assert capsys.readouterr().err.count("no checkpoint is complete; the run is trained again") == 1
     assert len(list((tmp_path / "out/runs").glob("*.damaged-*/checkpoints"))) == 1
 
 
@@ -309,20 +309,20 @@ def test_single_models_know_nothing_of_other_tasks(job: Job) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"arms": ["globl"]}, "--arms: found 'globl', which names nothing; .*did you mean 'global'.*--arm globl="),
+        ({"arms": ["globl"]}, "--arms: found 'globl', which is not an arm; .*did you mean 'global'.*--arm globl="),
         ({"arms": ["global", "global"]}, "--arms: found 'global' twice"),
-        ({"arms": ["single"]}, "--arms: found single alone, and nothing to compare it with; add global or config"),
-        ({"arms": ["independent"]}, "found single, independent, and none of them shares anything; add global"),
-        ({"named": {"config": ["max_tokens=9"]}}, "--arm config: this name has a meaning already"),
+        ({"arms": ["single"]}, "--arms: found only single, and nothing to compare it with; add global or config"),
+        ({"arms": ["independent"]}, "found single, independent, but none of them shares anything; add global"),
+        ({"named": {"config": ["max_tokens=9"]}}, "--arm config: this is the name of a built-in arm"),
         ({"named": {"a/b": ["max_tokens=9"]}}, "--arm a/b: found 'a/b'; a name is a letter"),
         ({"named": {"low": []}}, "--arm low: it names nothing"),
         ({"named": {"low": ["sharing.strategy=partal"]}}, "arm 'low': --set sharing.strategy.*did you mean 'partial'"),
         ({"named": {"low": ["sharing={strategy: partial, shared_layers: 99}"]}}, "arm 'low': .* encoder has 2 layers"),
-        ({"named": {"low": ["tasks.topic.metric=mcc"]}}, "arm 'low': 'topic' is scored by mcc, and its baseline by"),
+        ({"named": {"low": ["tasks.topic.metric=mcc"]}}, "arm 'low': 'topic' is scored by mcc, but its baseline by"),
         ({"named": {"low": ["tasks.topic.label=sentiment"]}}, "arm 'low': 'topic' is scored on other rows or labels"),
         ({"seeds": 1}, "--seeds: found 1; an interval over seeds needs two or more; set --seeds 3"),
         ({"seeds": [4, 4]}, "--seeds: found 4, 4; list a seed once"),
-        ({"floor": -1}, "--floor: found -1; points that a task may lose are 0 or more"),
+        ({"floor": -1}, "--floor: found -1; expected points that a task may lose, 0 or more"),
         ({"jobs": 0}, "--jobs: found 0"),
     ],
 )  # fmt: skip
@@ -352,7 +352,7 @@ def test_the_predictions_of_another_data_set_are_refused(done: Done, tmp_path: P
     with pytest.raises(UserError, match="arm 'global': its predictions for 'topic' .* baselines of another data set"):
         polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
     path.unlink()
-    with pytest.raises(UserError, match="no predictions to be read there.*the same command trains it again"):
+    with pytest.raises(UserError, match="no readable predictions.*the same command trains it again"):
         polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
 
 

@@ -112,7 +112,7 @@ def test_what_is_there_is_taken_and_other_folds_are_another_comparison(
     assert again.tasks == done.tasks
     other = polytask.compare(values, out, arms=["global"], seeds=2, folds=2)
     assert other.trained == 2 * 2 * 3
-    assert "or of other folds; its runs stay, and what it found is kept in" in other.record["notes"][0]
+    assert "or with other folds; its runs are kept, and its results are kept in" in other.record["notes"][0]
     assert set(other.arms) == {"single", "global"}
 
 
@@ -121,7 +121,7 @@ def test_answers_that_are_lost_are_missed(done: polytask.Comparison, values: dic
     shutil.copytree(done.folder, out)
     for arm in ("single", "global"):
         (out / done.arms[arm]["runs"]["6"][0] / "predictions" / "sentiment.jsonl").unlink()
-    with pytest.raises(UserError, match="no predictions to be read there.*the same command trains it again"):
+    with pytest.raises(UserError, match="no readable predictions.*the same command trains it again"):
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 
@@ -138,7 +138,7 @@ def test_answers_to_other_rows_are_refused_though_all_runs_agree(
             lines = first.read_text("utf-8").splitlines(keepends=True)
             changed = {"swapped": lines, "cut": lines[:-1], "empty": [], "other": ['{"text": "x"}\n']}[damage]
             (second if damage == "swapped" else first).write_text("".join(changed), "utf-8")
-    with pytest.raises(UserError, match="about other rows or labels|no predictions to be read there"):
+    with pytest.raises(UserError, match="about other rows or labels|no readable predictions"):
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 
@@ -165,7 +165,7 @@ def test_no_earlier_comparison_has_modules_imported(
     (out / "comparison.json").write_text(json.dumps(record), "utf-8")
     found = polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
     assert not (tmp_path / "ran").exists()
-    assert "mine took part in an earlier comparison and not in this one: what imports" in str(found.record["notes"])
+    assert "mine took part in an earlier comparison but not in this one: arms that import" in str(found.record["notes"])
     assert found.tasks == done.tasks
 
 

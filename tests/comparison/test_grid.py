@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.comparison.arms import ARMS, build_arms
-from polytask.comparison.compare import asked_arms
+from polytask.comparison.compare import requested_arms
 from polytask.comparison.grid import ArmsFile, axes_of, grid_arms, read_arms_file, read_axes, written
 from polytask.config import validate
 from polytask.config.document import parse
@@ -109,22 +109,22 @@ def test_a_file_of_arms_gives_options_by_name(tmp_path: Path) -> None:
             "sum": ["balance.method=sum"],
         },
     )
-    assert asked_arms(None, {"own": ["a=1"]}, ["x.y=p,q"], path) == (
+    assert requested_arms(None, {"own": ["a=1"]}, ["x.y=p,q"], path) == (
         ["single", "global"],
         {"own": ["a=1"], "p": ["x.y=p"], "q": ["x.y=q"], **read_arms_file(path).named},
     )
-    assert asked_arms(["config"], {}, None, path)[0] == ["config", "global"]
-    assert asked_arms(None, {"own": ["a=1"]}) == (["single", "global", "config"], {"own": ["a=1"]})
-    with pytest.raises(ConfigError, match="--arm and --arms-file: both name an arm 'low'"):
-        asked_arms(None, {"low": ["a=1"]}, None, path)
+    assert requested_arms(["config"], {}, None, path)[0] == ["config", "global"]
+    assert requested_arms(None, {"own": ["a=1"]}) == (["single", "global", "config"], {"own": ["a=1"]})
+    with pytest.raises(ConfigError, match="--arm and --arms-file: both define an arm 'low'"):
+        requested_arms(None, {"low": ["a=1"]}, None, path)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("- low\n", "arms.yaml: expected a mapping of arms"),
+        ("- low\n", "arms.yaml: expected a mapping from arms"),
         ("global: {max_tokens: 9}\n", "arms.yaml:1: global is a built-in arm"),
-        ("\nlow:\n", "arms.yaml:2: low changes nothing, and is no built-in arm"),
+        ("\nlow:\n", "arms.yaml:2: low changes nothing, and is not a built-in arm"),
         ("a/b: {x: 1}\n", "arms.yaml:1: found 'a/b'; an arm needs a name"),
         ("low: [x]\n", r"arms.yaml:1: found \['x'\]; expected the options that the arm sets"),
         ("low:\n  a..b: 1\n", "arms.yaml:2: found 'a..b'; expected a path"),

@@ -81,7 +81,7 @@ def test_no_arm_is_lost_to_a_comparison_of_fewer_arms(tmp_path: Path) -> None:
     assert found.seeds == {"single": (3, 4, 5), "other": (4, 5), "global": (3, 4), "low": (3, 4)}
     assert list(found.prepared) == ["single", "other", "global", "low"]
     gone, other, rest = found.notes
-    assert gone.startswith("gone took part in an earlier comparison and not in this one: fewer than two of its seeds")
+    assert gone.startswith("gone took part in an earlier comparison but not in this one: fewer than two of its seeds")
     assert other.startswith("other: over the seeds 4, 5 only, of 3, 4, 5;")
     assert rest.startswith("global, low: over the seeds 3, 4 only, of 3, 4, 5;")
 
@@ -90,7 +90,7 @@ def test_seeds_that_no_arm_has_all_runs_of_are_noted(tmp_path: Path) -> None:
     found = merged(tmp_path, "single3 global4", ["global"], [5, 6], StoredComparison({"global": ()}, (3, 4)))
     assert found.seeds == {"single": (5, 6), "global": (5, 6)}
     assert found.notes == (
-        "the seeds 3, 4 took part in an earlier comparison and not in this one: no arm has all runs",
+        "the seeds 3, 4 took part in an earlier comparison but not in this one: no arm has all runs",
     )
 
 

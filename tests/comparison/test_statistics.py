@@ -142,12 +142,12 @@ def test_the_verdicts(most: tuple[float, ...], other: tuple[float, ...], expecte
 
 def test_the_sentences_name_the_arm_and_its_figures() -> None:
     lost = judge(VerdictInputs("topic", "accuracy", {"most": difference(-0.1, -0.2, -0.05)}, 0.005, ROWS, 3)).sentence
-    assert lost == "keep apart: with most, topic is -10.0 points [-20.0, -5.0] of accuracy from its own model"
+    assert lost == "keep apart: with most, topic differs from its own model by -10.0 points [-20.0, -5.0] of accuracy"
     arms = {"most": difference(0.0, -0.02, 0.02), "other": difference(0.01, 0.002, 0.02)}
     partly = judge(VerdictInputs("topic", "accuracy", arms, 0.005, ROWS, 3)).sentence
     assert partly == (
         "share partly: topic gains with other: +1.0 points [+0.2, +2.0] of accuracy; with most, which shares most, it "
-        "is +0.0 points [-2.0, +2.0]"
+        "differs by +0.0 points [-2.0, +2.0]"
     )
 
 
@@ -161,7 +161,7 @@ def test_what_would_tell_follows_from_the_two_parts_of_the_variance() -> None:
     assert needed_for(rows_only, 0.01, 100, 4) == Needed(400, None)
     assert needed_for(difference(0.0, -0.02, 0.02), 0.0, 100, 4) == Needed(None, None)  # no difference, no floor
     told = judge(VerdictInputs("topic", "accuracy", {"most": rows_only}, 0.01, 100, 4))
-    assert "about 400 test rows in all (now 100) would tell" in told.sentence
+    assert "about 400 test rows in total (now 100) would settle it" in told.sentence
     assert "more seeds alone would not" in told.sentence
 
 
@@ -185,15 +185,15 @@ def test_the_recommended_arm_gains_most_among_those_that_harm_nobody() -> None:
     both = [candidate("global", 100, a=good, b=harmful), candidate("partial", 150, a=even, b=good)]
     name, reason = recommend(both, 200, 0.5)
     assert name == "partial"
-    assert "no task is more than 0.5 points below its own model" in reason
-    assert "it has 150 parameters in place of 200" in reason
+    assert "no task is significantly more than 0.5 points below its own model" in reason
+    assert "it has 150 parameters instead of 200" in reason
     assert recommend([candidate("global", 100, a=good, b=good)], 200, 0.5)[1].count("it gains +2.5 %") == 1
     name, reason = recommend([candidate("global", 100, a=even, b=even)], 200, 0.5)
     assert name == "global"
-    assert "is within noise; what speaks for it is its size" in reason
+    assert "is not significant; its advantage is its size" in reason
     name, reason = recommend([both[0]], 200, 0.5)
     assert name == "single"
-    assert reason.endswith("beyond noise (global: b)")
+    assert reason.endswith("below its own model (global: b)")
     assert "separate models" in reason
 
 

@@ -155,7 +155,7 @@ def test_training_rows_are_files_or_rows_and_never_both(load: Load, value: str) 
 @pytest.mark.parametrize("share", ["0.0", "1", "1.5", "-0.1"])
 def test_held_out_share_lies_between_0_and_1(load: Load, share: str) -> None:
     found = complaint(load, BASE.replace("{train: a.jsonl}", f"{{train: a.jsonl, dev: {share}}}"))
-    assert "a share of the training rows lies between 0 and 1, such as 0.1" in found
+    assert "a fraction of the training rows lies between 0 and 1, such as 0.1" in found
 
 
 def test_all_mistakes_are_listed_at_once(load: Load) -> None:

@@ -191,7 +191,7 @@ def test_a_colon_that_yaml_does_not_see_is_named_with_its_line(
         (
             "dev: 0.1",
             "dev: 10%",
-            "found dev: '10%'; to hold a share of the training rows out, write a number: dev: 0.1",
+            "found dev: '10%'; to hold out a fraction of the training rows, write a number: dev: 0.1",
         ),
         ("dev: 0.1", 'dev: "0,2"', "write a number: dev: 0.2"),
         ("  a:\n    type", "  - name: a\n    type", "write each task below its name"),

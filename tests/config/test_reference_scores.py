@@ -72,7 +72,7 @@ def test_a_run_on_other_dev_rows_is_no_baseline_and_one_on_a_copy_of_them_is(tmp
     require_same_rows({"slots": copy}, own, "train.baselines")
     for number, data in enumerate(({"dev": files["other"]}, {"train": files["one"], "dev": 0.1}, {"hub": "some/set"})):
         run = scored_on(tmp_path / f"b{number}", data)
-        with pytest.raises(ConfigError, match="scores on other rows cannot be compared") as caught:
+        with pytest.raises(ConfigError, match="scores on different rows are not comparable") as caught:
             require_same_rows({"slots": run}, own, "train.baselines")
         assert str(caught.value).startswith(f"train.baselines.slots: found {run!r}, a run with the dev rows ")
 

@@ -104,7 +104,7 @@ def test_a_task_without_training_or_dev_rows_is_refused(options: Build, jsonl: W
 
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])
 def test_a_share_lies_between_nothing_and_all(share: float, options: Build) -> None:
-    with pytest.raises(ValueError, match="a share of the training rows lies between 0 and 1"):
+    with pytest.raises(ValueError, match="a fraction of the training rows lies between 0 and 1"):
         options("classification", ROWS, dev=share)
 
 
@@ -169,7 +169,7 @@ def test_a_fold_is_one_of_several(fold: str, options: Build) -> None:
 
 
 def test_a_fold_takes_the_place_of_test_rows(options: Build) -> None:
-    with pytest.raises(ValueError, match="found fold beside test"):
+    with pytest.raises(ValueError, match="found both fold and test"):
         options("classification", ROWS, fold="1/5", test=ROWS)
 
 
@@ -288,7 +288,7 @@ def test_a_folder_of_csv_keeps_labels_that_look_empty(options: Build, tmp_path: 
 
 def test_options_of_files_are_refused_beside_hub() -> None:
     for name, value in (("separator", ";"), ("encoding", "cp1252"), ("format", "csv"), ("sentence", "n")):
-        with pytest.raises(ValueError, match=f"found '{name}' beside `hub`"):
+        with pytest.raises(ValueError, match=f"found '{name}' together with `hub`"):
             DataOptions(hub="any", **{name: value})
 
 

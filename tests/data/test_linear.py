@@ -21,7 +21,7 @@ from polytask.data import files, groups, windows
 from polytask.data.readers import read_file
 from polytask.data.tokens import TokenRow
 from polytask.errors import ConfigError, DataError
-from polytask.options import MOST, Options
+from polytask.options import MAX_NUMBER, Options
 from polytask.predict.source import PredictionSource
 from polytask.serving.options import ServeOptions
 
@@ -114,7 +114,7 @@ def test_every_whole_number_of_every_option_has_a_limit() -> None:
                 continue
             checked += 1
             own = [getattr(limit, "le", getattr(limit, "lt", None)) for limit in field.metadata]
-            most = max((limit for limit in own if limit is not None), default=MOST)
+            most = max((limit for limit in own if limit is not None), default=MAX_NUMBER)
             with pytest.raises(ValidationError) as caught:
                 kind.model_validate({name: most * 10})
             assert any(error["loc"] == (name,) for error in caught.value.errors()), (kind, name)

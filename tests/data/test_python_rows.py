@@ -126,7 +126,7 @@ def test_a_data_set_is_its_rows_with_the_names_of_its_classes(options: Build) ->
         assert table.rows["label.label"][:] == ["good", None]
         assert table.rows["label.tags"][:] == [["O", "B-X"], ["O"]]
     with_splits = datasets.DatasetDict(train=data, test=data)
-    assert "found a data set of several splits (train, test); give one of them" in told(options, with_splits)
+    assert "found a dataset with several splits (train, test); give one of them" in told(options, with_splits)
 
 
 def test_an_iterator_is_read_once_for_all_tasks(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_iterator_is_read_once_for_all_tasks(tmp_path: Path) -> None:
 def test_an_iterator_that_was_read_before_is_refused(options: Build) -> None:
     rows = iter([{"text": "a", "label": "x"}])
     options("classification", rows)
-    assert "found an iterator without rows; it may have been read before" in told(options, rows)
+    assert "found an iterator without rows; it may have been used up already" in told(options, rows)
     assert "found a DataFrame without rows" in told(options, pd.DataFrame({"text": []}))
 
 

@@ -274,7 +274,7 @@ def test_int8_is_refused_when_a_task_loses_more_than_is_allowed(
     given = ["--to", "onnx", "--quantize", "int8", "--data", str(home / "dev.jsonl"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["export", str(run), *given])
     assert isinstance(done.exception, ModelError)
-    assert "int8 is refused: sentiment loses 1.50, topics loses nan points, and --max-loss allows 1" in str(
+    assert "int8 is rejected: sentiment loses 1.50, topics loses nan points, but --max-loss allows 1" in str(
         done.exception
     )
     assert list(tmp_path.iterdir()) == []
@@ -344,7 +344,7 @@ def test_a_folder_of_another_form_is_a_clear_error(
 def test_what_only_torch_has_is_refused(exported: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="only torch has one"):
         _ = pt.load(exported).network
-    with pytest.raises(ConfigError, match="device: found 'cuda'; .* is in ONNX form, which runs on the cpu"):
+    with pytest.raises(ConfigError, match="device: found 'cuda'; .* is an ONNX model, which runs on the CPU"):
         pt.load(exported, device="cuda")
     with pytest.raises(ConfigError, match="precision: found 'bf16'"):
         pt.load(exported, precision="bf16")

@@ -70,7 +70,7 @@ def test_weights_are_whole_numbers_of_seven_bits_and_small_ones_stay(source: Pat
     assert {name for name, value in found.items() if value.dtype == np.int8} == {
         "table.lines.q", "first.columns.q", "second.columns.q",
     }  # fmt: skip
-    assert np.abs(found["first.columns.q"].astype(int)).max(0).tolist() == [quantising.MOST] * FIRST[1]
+    assert np.abs(found["first.columns.q"].astype(int)).max(0).tolist() == [quantising.MAX_WEIGHT] * FIRST[1]
     assert "small" in found
     assert not {"table", "first", "second"} & found.keys()
     kinds = [node.op_type for node in onnx.load(tmp_path / "small").graph.node]

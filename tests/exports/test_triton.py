@@ -78,5 +78,5 @@ def test_names_are_quoted_as_protobuf_reads_them() -> None:
 def test_a_name_that_is_no_folder_is_refused(three_tasks: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name: found '../up'"):
         pt.export(three_tasks, tmp_path / "out", to="triton", name="../up")
-    with pytest.raises(ConfigError, match="name: found beside the export to 'onnx'; it is read by triton only"):
+    with pytest.raises(ConfigError, match="name: the export to 'onnx' does not have this option; only triton does"):
         pt.export(three_tasks, tmp_path / "out", to="onnx", name="up")

@@ -116,7 +116,7 @@ def test_what_cannot_be_imported_is_told_with_its_place(tmp_path: Path) -> None:
     assert "needs_more cannot be imported: ModuleNotFoundError: No module named 'nothing_like_it'" in message(
         "needs_more", "import nothing_like_it\n"
     )
-    assert "no subclass of BalanceOptions" in message(
+    assert "is not a subclass of BalanceOptions" in message(
         "wrong", "from polytask.custom import BALANCERS\n@BALANCERS.register('w')\nclass W: pass\n"
     )
 
@@ -177,7 +177,7 @@ def test_a_name_that_is_taken_is_refused_and_a_cell_that_runs_again_is_not() -> 
     assert BALANCERS["own"] is again
     assert again().method == "own"  # type: ignore[call-arg]
     with pytest.raises(
-        ConfigError, match=r"balancer 'sum': .*Own registers it, and it is polytask.*SumOptions already"
+        ConfigError, match=r"balancer 'sum': .*Own cannot register it, since polytask.*SumOptions has this name already"
     ):
         BALANCERS.register("sum", row())
     for name in ("", "1st", "a b", "a.b"):

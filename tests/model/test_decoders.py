@@ -111,7 +111,7 @@ def test_tasks_share_a_frozen_decoder_by_lora_from_the_check_to_the_answer(tmp_p
     assert "tasks.sentiment.pooling" not in told
     notes = " ".join(note.message for note in checked.notes)
     assert "its tokenizer has no padding token; </s> fills what is behind a text" in notes
-    assert "entities will be less exact than on an encoder that reads both ways" in notes
+    assert "entities will be less accurate than on an encoder that reads both ways" in notes
     run = pt.train(values(home), tmp_path / "run")
     assert {name: task.options.pooling for name, task in run.model.tasks.items()} == {
         "topic": "last", "sentiment": "mean", "entities": "last",

@@ -47,7 +47,7 @@ def test_the_keyboard_reaches_every_section_and_shows_where_it_is(browser: Any, 
     page = browser.new_page(viewport={"width": 390, "height": 900})
     page.goto(polytask.report(make_run(tmp_path / "run")).as_uri())
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "To the content"
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
     page.keyboard.press("Enter")
     reached: set[str] = set()

@@ -62,7 +62,7 @@ def test_a_page_is_drawn_again_when_its_folder_changes_and_only_then(tmp_path: P
         status, text, headers = get(server)
         assert status == 200
         assert "Step 20 of 60" in text
-        assert "It goes on; this page follows it." in text
+        assert "Running; this page updates itself." in text
         assert get(server, If_None_Match=headers["ETag"])[:2] == (304, "")
         step = {"event": "step", "step": 30, "losses": {"task_0": 0.5}}
         append(folder, json.dumps(step) + "\n")
@@ -81,7 +81,7 @@ def test_a_page_is_drawn_again_when_its_folder_changes_and_only_then(tmp_path: P
 @pytest.mark.parametrize(
     ("event", "words"),
     [("interrupted", "The run was interrupted; it can be resumed."), ("failed", "The run has failed."),
-     ("resume", "It goes on; this page follows it.")],
+     ("resume", "Running; this page updates itself.")],
 )  # fmt: skip
 def test_a_page_says_what_became_of_its_run(event: str, words: str, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", finished=False)
@@ -89,7 +89,7 @@ def test_a_page_says_what_became_of_its_run(event: str, words: str, tmp_path: Pa
     with following(folder) as server:
         assert words in get(server)[1]
         write(folder, "scores.json", {"test": {"task_0": {"macro_f1": 0.5}}})
-        assert "It has ended: scores.json is written." in get(server)[1]
+        assert "Finished: scores.json has been written." in get(server)[1]
 
 
 def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
@@ -97,16 +97,16 @@ def test_a_page_says_that_its_run_was_killed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with following(folder) as server:
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
         write(folder, ".lock", {"pid": ended.pid, "host": socket.gethostname()})
         text = get(server)[1]
-        assert "No process writes into this folder any more: it was ended before it was done." in text
+        assert "No process writes into this folder any more: it was stopped before it finished." in text
         assert "--out run --resume" in text
         write(folder, ".lock", {"pid": ended.pid, "host": "another machine"})
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
     write(tmp_path / "new", ".lock", {"pid": ended.pid, "host": socket.gethostname()})
     with following(tmp_path / "new") as server:
-        assert "it was ended before it was done. Nothing was written." in get(server)[1]
+        assert "it was stopped before it finished. Nothing was written." in get(server)[1]
 
 
 @pytest.mark.parametrize("make", [make_comparison, make_relatedness, make_search, make_auto])
@@ -114,7 +114,7 @@ def test_every_kind_of_folder_can_be_followed_and_links_to_no_file(make: Any, tm
     with following(make(tmp_path / "folder")) as server:
         status, text, _ = get(server)
         assert status == 200
-        assert "It has ended: " in text
+        assert "Finished: " in text
         assert all(link.startswith("#") for link in re.findall(r'<a [^>]*href="([^"]*)"', text))
 
 
@@ -125,10 +125,10 @@ def test_a_folder_that_vanishes_leaves_its_last_page(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         status, text, _ = get(server)
         assert status == 200
-        assert "The folder is gone; this is what it held last." in text
+        assert "The folder is gone; this page shows its last state." in text
         assert "task_0: macro_f1 on dev" in text
         make_run(folder)
-        assert "It has ended" in get(server)[1]
+        assert "Finished: " in get(server)[1]
 
 
 def test_a_folder_without_anything_yet_is_waited_for_and_one_of_another_kind_is_an_error(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_folder_without_anything_yet_is_waited_for_and_one_of_another_kind_is_
     with following(folder) as server:
         assert "Nothing has been written into the folder yet." in get(server)[1]
         make_run(folder, finished=False)
-        assert "It goes on; this page follows it." in get(server)[1]
+        assert "Running; this page updates itself." in get(server)[1]
     with pytest.raises(UserError, match=r"neither a run .*did you mean .*run\?"):
         watch(tmp_path)
     with pytest.raises(UserError, match="there is no such folder"):
@@ -265,7 +265,7 @@ def test_a_person_loses_neither_place_nor_opened_sections(tmp_path: Path) -> Non
             ]
             write(folder, "scores.json", {"test": {"task_0": {"macro_f1": 0.5}}})
             page.evaluate("look()")
-            assert page.inner_text("#state") == "It has ended: scores.json is written."
+            assert page.inner_text("#state") == "Finished: scores.json has been written."
             version = page.get_attribute("body", "data-version")
             page.evaluate("look()")
             assert page.get_attribute("body", "data-version") == version

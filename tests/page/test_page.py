@@ -119,7 +119,7 @@ def test_a_run_that_nobody_trains_says_how_to_go_on_and_shows_the_rest(tmp_path:
     (folder / ".lock").unlink()
     _, parts = page(folder)
     assert "Step 20 of 60" in parts.text
-    assert "scores.json is not in the folder. Go on with this command:" in parts.text
+    assert "scores.json is not in the folder. Resume with this command:" in parts.text
     assert "polytask train run/config.yaml --out run --resume" in parts.text
     assert "Not shown:" not in parts.text  # what is written at the end is no news before it
     assert "nothing to show" not in parts.text
@@ -153,11 +153,11 @@ def test_files_that_are_broken_are_named_and_the_rest_is_shown(tmp_path: Path) -
     (folder / "predictions" / "task_0.jsonl").unlink()
     text = page(folder)[1].text
     assert "confusion.json is not JSON (" in text
-    assert "data.json is not of the form that this version reads (tasks.a.type: field required)." in text
+    assert "data.json does not have the form that this version reads (tasks.a.type: field required)." in text
     assert "config.yaml cannot be read (" in text
-    assert "1 line of events.jsonl could not be read, the first one is line" in text
+    assert "1 line of events.jsonl could not be read; the first one is line" in text
     assert "task_0: predictions/task_0.jsonl is not in the folder." in text
-    assert "task_1: wrong answers: " in text
+    assert "task_1: wrong predictions: " in text
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -214,7 +214,7 @@ def test_a_comparison_that_goes_on_lists_its_runs(tmp_path: Path) -> None:
     assert "This comparison was stopped" in page(tmp_path / "comparison")[1].text
     with locked(tmp_path / "comparison"):
         text = page(tmp_path / "comparison")[1].text
-    assert "This comparison goes on" in text
+    assert "This comparison is running" in text
     assert "not finished, or was altered" not in text
     assert re.search(r"runs/global-1\s+not finished", text)
     assert re.search(r"runs/single-2\s+finished", text)
@@ -253,13 +253,25 @@ def test_the_command_prints_the_path_and_loads_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("score", "majority", "limits", "error", "words"),
     [
-        (0.2, 0.5, (0.15, 0.25), True, "better than the majority"),
-        (0.2, 0.5, (0.15, 0.55), True, "no better than the majority"),
-        (1.2, 3.5, (None, None), True, "better than the majority"),
-        (0.2, 0.5, (0.15, 0.25), False, "not learned: no better than the majority, as far as these rows can tell"),
+        (0.2, 0.5, (0.15, 0.25), True, "better than the majority baseline"),
+        (0.2, 0.5, (0.15, 0.55), True, "no better than the majority baseline"),
+        (1.2, 3.5, (None, None), True, "better than the majority baseline"),
+        (
+            0.2,
+            0.5,
+            (0.15, 0.25),
+            False,
+            "not learned: not significantly better than the majority baseline on these rows",
+        ),
         (0.95, 0.5, (0.9, 0.97), False, "learned well"),
         (None, 0.5, (None, None), False, "the score is undefined"),
-        (0.5, None, (None, None), False, "how much was learned is not known without the majority's score"),
+        (
+            0.5,
+            None,
+            (None, None),
+            False,
+            "without the score of the majority baseline, it is unknown how much was learned",
+        ),
     ],
 )
 def test_a_card_says_how_much_was_learned(
@@ -277,7 +289,7 @@ def test_a_card_says_how_much_was_learned(
         (
             0.1,
             (-0.2, 0.4),
-            "not learned: the answers follow the truth no more than chance, as far as these rows can tell",
+            "not learned: the correlation with the truth is not significant on these rows",
         ),
         (None, (None, None), "the score is undefined"),
     ],
@@ -303,4 +315,4 @@ def test_a_card_says_how_far_answers_follow_the_truth_where_the_majority_has_no_
     shown = page(folder)[1].text
     assert words in shown
     assert "1 is perfect, 0 is chance" in shown
-    assert "majority baseline not known" not in shown
+    assert "majority baseline unknown" not in shown

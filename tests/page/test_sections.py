@@ -72,7 +72,7 @@ def test_a_card_of_numbers_says_how_far_off_half_of_the_answers_are(tmp_path: Pa
         for row, off in enumerate([0.1, -0.2, 3.0])
     ]
     write_lines(folder, f"predictions/{task}.jsonl", rows)
-    assert sentences(folder) == [f"{task} 0.80: learned; half of the answers are within 0.20 of the truth."]
+    assert sentences(folder) == [f"{task} 0.80: learned; half of the predictions are within 0.20 of the truth."]
 
 
 def test_entity_errors_are_marked_in_their_text(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_menu_leads_only_to_sections_that_show_something(tmp_path: Path) -> 
     assert {"similarity-of-the-gradients", "forgetting"}.isdisjoint(re.findall(r'<section id="(.*?)"', page))
     assert "scores" in menu
     assert "what-was-confused" not in menu  # it says why there is nothing, and stands at the end
-    assert '<section id="what-was-confused"' in page
+    assert '<section id="confusion-matrices"' in page
 
 
 def test_wrong_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_the_lead_of_auto_gives_speeds_that_fit_their_ratio_and_the_floor(tmp_pa
     told = json.loads((folder / "auto.json").read_text("utf-8"))
     write(folder, "auto.json", {**told, "rows_per_second": {"shipped": 12.04, "single": 4.3}})
     shown = text_of(folder)
-    assert "It answers 12.0 texts a second for all of their tasks, one model a task 4.3 (2.80 times as many)" in shown
-    assert "The floor is what a task may lose against its own model: 3 points." in shown
+    assert "It predicts 12.0 texts per second for all tasks, and one model per task 4.3 (a factor of 2.80)" in shown
+    assert "The floor is the loss that a task may have against its own model: 3 points." in shown
 
 
 def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -
         "shipped 1.4",
     ):
         assert point in drawing[1]
-    assert "one model a task 3, 0" in drawing[1]
+    assert "one model per task 3, 0" in drawing[1]
     assert drawing[1].count("global") == 1  # only what was trained whole
     line = re.search(r'<polyline points="([^"]*)"', drawing[2])
     assert line is not None
-    assert len(line[1].split()) == 3  # global, shipped, one model a task
+    assert len(line[1].split()) == 3  # global, shipped, one model per task
     assert ">floor<" in drawing[2]
     assert "out of memory" in text
     assert "&lt;script&gt;" in text
@@ -216,8 +216,8 @@ def test_a_divided_head_is_told_with_its_evidence(tmp_path: Path) -> None:
     with (folder / "events.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(event) + "\n")
     shown = unescape(text_of(folder))
-    assert "Step 26: opposed | other, plain have heads of their own" in shown
-    assert "6.6 nats, of which 5.7 were needed" in shown
+    assert "Step 26: opposed | other, plain got separate heads" in shown
+    assert "6.6 nats, with a threshold of 5.7" in shown
 
 
 def test_auto_opens_with_a_card_a_task_that_says_where_it_stands(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_auto_opens_with_a_card_a_task_that_says_where_it_stands(tmp_path: Path)
     assert cards[1][1] == "Shared; not surely above the floor on dev rows; more."
     assert "own model 0.80; \u22122.0 points" in lead
     assert "Learning rates" not in page  # none was compared
-    assert rest.index("The ladder") > rest.index("Size against the worst task")
+    assert rest.index("The ladder") > rest.index("Size and worst task")
 
 
 def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_relatedness_opens_with_the_tasks_that_share(tmp_path: Path) -> None:
     told = json.loads((folder / "relatedness.json").read_text("utf-8"))
     for groups, title in (
         ([["a", "b"], ["c"]], "Together: a + b; apart: c"), ([["a", "b", "c"]], "All tasks together"),
-        ([["a"], ["b"], ["c"]], "Each task by itself"),
+        ([["a"], ["b"], ["c"]], "Each task separately"),
     ):  # fmt: skip
         write(folder, "relatedness.json", {**told, "groups": groups})
         assert title in text_of(folder)
@@ -272,13 +272,13 @@ def test_an_error_is_told_as_more_or_less_than_the_majoritys(tmp_path: Path) -> 
     data["tasks"]["task_0"] |= {"metric": "mae", "smaller_is_better": True}
     write(folder, "data.json", data)
     for score, told in (
-        (0.9, "0.40 more than the majority (0.50)"),
-        (0.2, "0.30 less than the majority (0.50)"),
-        (0.502, "the same as the majority (0.50)"),
+        (0.9, "0.40 more than the majority baseline (0.50)"),
+        (0.2, "0.30 less than the majority baseline (0.50)"),
+        (0.502, "the same as the majority baseline (0.50)"),
     ):
         write(folder, "scores.json", {"test": {"task_0": {"mae": score}}})
         write(folder, "baselines.json", {"test": {"task_0": {"mae": 0.5}}})
-        assert f"{told}; less is better" in text_of(folder)
+        assert f"{told}; lower is better" in text_of(folder)
 
 
 def test_many_arms_stand_below_each_other_and_what_is_alike_is_not_drawn(tmp_path: Path) -> None:
@@ -299,11 +299,11 @@ def test_many_arms_stand_below_each_other_and_what_is_alike_is_not_drawn(tmp_pat
     assert f"arm {first} (accuracy) {second} (accuracy)" in words
     assert "arm_5 0.00 ± 0.00" in words
     assert not re.search("<strong>0.00", text)
-    assert f"No arm scores otherwise than single models: \u2068{first}\u2069." in words
+    assert f"All arms score the same as single models: \u2068{first}\u2069." in words
     assert (
         f"{first}: accuracy" not in words.partition("Differences to single models")[2].partition("What an arm costs")[0]
     )
-    assert "Train it together, as lora does." in words
-    assert "For 1 of 3 tasks the comparison cannot tell whether sharing pays." in words
+    assert "Train it jointly, as in the arm lora." in words
+    assert "For 1 of 3 tasks the comparison cannot tell whether sharing pays off." in words
     assert "train.seed=arm_5; the same runs as global" in words
     assert re.search(r'<section id="runs"[^>]*class="closed"', text)

@@ -19,7 +19,7 @@ def page(folder: Path) -> str:
 def test_the_page_shows_the_best_trial_first_and_runs_nothing(count: int, tmp_path: Path) -> None:
     text = page(make_search(tmp_path / "search", count))
     assert f"Trial {count - 1} is the best by the mean gap between the dev scores and their baselines" in text
-    assert "The configuration as it was (trial 0) has 0.5000" in text
+    assert "The original configuration (trial 0) has 0.5000" in text
     assert "(0.80 to 0.90)" in text
     assert "<script" not in text
     assert "&lt;script&gt;" in text
@@ -31,7 +31,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     folder = make_search(tmp_path / "search", importance=None, test={"problem": "the test rows could not be scored: x"})
     (folder / "best.yaml").unlink()
     text = page(folder)
-    assert "how much each option mattered is not known" in text
+    assert "the importance of the options is unknown" in text
     assert "the test rows could not be scored: x" in text
     assert "best.yaml is not in the folder" in text
 
@@ -43,7 +43,7 @@ def test_a_search_that_goes_on_and_one_that_cannot_be_read_have_a_page(tmp_path:
     assert "tune.json is not JSON" in page(folder)
     (folder / "tune.json").unlink()
     assert "This search was stopped" in page(folder)
-    assert "tune.json is not in the folder. Start the same command again" in page(folder)
+    assert "tune.json is not in the folder. Run the same command again" in page(folder)
     assert "trials/0000" in page(folder)
 
 

@@ -80,7 +80,7 @@ def test_one_task_that_finds_entities_is_asked_for() -> None:
     ]
     for tasks, told in ((None, "it, other do"), (["topic", "pos"], "none does")):
         with pytest.raises(
-            ConfigError, match=f"spans: written for one task that finds entities, .* {told}; name it in"
+            ConfigError, match=f"spans: can be written for one task that finds entities, .* {told}; name it in"
         ):
             span_writer(model, tasks, "spacy")
     with pytest.raises(ConfigError, match=r"spans: found 'docano'; accepted: doccano, .*did you mean 'doccano'"):

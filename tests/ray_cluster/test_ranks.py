@@ -151,7 +151,7 @@ def test_a_worker_that_is_lost_is_told_with_what_to_do(actors: list[Actor], monk
     with pytest.raises(
         TrainingError, match=r"process 2 of 2 was lost with its Ray worker \(RayError\), and the others.*--resume"
     ):
-        wait_together(found, lambda rank, code: found[rank].how_lost(rank, code))
+        wait_together(found, lambda rank, code: found[rank].describe_loss(rank, code))
 
 
 def test_a_folder_that_a_machine_lacks_is_named(

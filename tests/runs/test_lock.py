@@ -93,7 +93,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     ):
         pass
     for bad in (tmp_path / "file" / "run", tmp_path / ("x" * 300)):
-        with pytest.raises(OutputError, match=r"cannot be made \(.+\); name another folder"), locked(bad):
+        with pytest.raises(OutputError, match=r"cannot be created \(.+\); name another folder"), locked(bad):
             pass
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -53,8 +53,8 @@ def test_a_lost_process_is_told_with_the_step_and_what_is_left_and_all_go_on(
     assert Restarts(2, tmp_path, resume=False).run(start, TRAIN) == 0
     assert start.given == [TRAIN, *[["train", "--resume", *TRAIN[1:]]] * 2]
     assert capsys.readouterr().err.splitlines() == [
-        f"{LOST.what}: all processes begin again: there is no checkpoint (restarts left: 1 of 2)",
-        f"{LOST.what}: all processes go on from the checkpoint of step 40 (restarts left: 1 of 2)",
+        f"{LOST.description}: all processes start over: there is no checkpoint (restarts left: 1 of 2)",
+        f"{LOST.description}: all processes continue from the checkpoint of step 40 (restarts left: 1 of 2)",
     ]
 
 
@@ -127,7 +127,7 @@ def test_what_was_lost_is_told_by_where_it_began(first: str, second: str, told: 
     script = f"{SCRIPT}if rank == '0':\n    {first}\nelse:\n    {second}\n"
     with pytest.raises(ProcessLost) as error:
         run_together([sys.executable, "-c", script], 2)
-    assert error.value.what == told
+    assert error.value.description == told
 
 
 @pytest.mark.usefixtures("impatient")

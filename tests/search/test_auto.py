@@ -235,7 +235,7 @@ def test_the_page_leads_with_the_answer(searched: Searched) -> None:
     text = report(found.folder).read_text("utf-8")
     assert found.answer in text
     told, _, standing = found.answer.partition("; ")
-    assert text.index(told) < text.index(standing[1:]) < text.index("Size against the worst task</h2>")
+    assert text.index(told) < text.index(standing[1:]) < text.index("Size and worst task</h2>")
     for task in found.tasks:
         assert task in text
     assert "not finished" not in text

@@ -103,7 +103,7 @@ def test_a_request_of_another_form_is_told_what_is_accepted(client: httpx.Client
 
 def test_what_is_no_json_is_told_so(client: httpx.Client) -> None:
     kind = {"Content-Type": "application/json"}
-    assert "no JSON" in refused(client, 422, content=b'{"texts": [', headers=kind)
+    assert "not JSON" in refused(client, 422, content=b'{"texts": [', headers=kind)
     assert "Content-Type" in refused(client, 422, content=b'{"texts": ["a"]}')
     refused(client, 400, content=b"\xff\xfe{", headers=kind)
     for content in (b"[" * 5000, b'{"texts": [' + b"9" * 5000 + b"]}"):

@@ -121,7 +121,7 @@ def test_a_full_queue_answers_429_and_says_when_to_come_back(serving: Any, stub:
         full = client.post("/predict", json={"texts": ["d", "e"]})
         assert full.status_code == 429
         assert int(full.headers["retry-after"]) >= 1
-        assert "3 texts are waiting, and at most 4 may" in full.json()["detail"]
+        assert "3 texts are waiting, the maximum is 4" in full.json()["detail"]
         sent.append(queue(pool, client, ["one finds room"]))
         stub.resume.set()
         assert all(one.result().status_code == 200 for one in sent)

@@ -252,7 +252,7 @@ REFUSALS: list[tuple[Any, str]] = [
     ({"inputs": {}}, "inputs: input should be a valid list"),
     ({"inputs": [TEXT], "texts": []}, "found the key 'texts'; accepted: id, inputs, outputs, parameters"),
     ({"inputs": [TEXT], "id": 7}, "id: input should be a valid string"),
-    ({"inputs": [TEXT], "parameters": {"a": []}}, "parameters: a parameter is a text, a number, true or false"),
+    ({"inputs": [TEXT], "parameters": {"a": []}}, "parameters: a parameter must be a text, a number, true or false"),
     ({"inputs": [tensor("txt", ["a"])]}, "inputs[0].name: found 'txt'; accepted: first, second, text"),
     ({"inputs": [TEXT, TEXT]}, "inputs[1].name: found 'text' twice"),
     ({"inputs": [{"shape": [1], "datatype": "BYTES", "data": ["a"]}]}, "inputs[0].name: missing"),
@@ -276,7 +276,7 @@ REFUSALS: list[tuple[Any, str]] = [
     ({"inputs": [tensor("first", ["a"]), tensor("second", ["a", "b"])]}, "inputs[1]: found 2 rows, and 1 in"),
     ({"inputs": [tensor("first", ["a"])]}, "inputs, row 0: holds no text for any of the tasks"),
     ({"inputs": [{**TEXT, "parameters": {"content_type": "base64"}}]}, "found the content_type 'base64'"),
-    ({"inputs": [{**TEXT, "parameters": {"binary_data_size": 5}}]}, "found data, and a binary_data_size"),
+    ({"inputs": [{**TEXT, "parameters": {"binary_data_size": 5}}]}, "found both data and binary_data_size"),
     ({"inputs": [TEXT], "outputs": [{"name": "topics"}]}, "outputs: found 'topics'; accepted: "),
     ({"inputs": [TEXT], "outputs": [{}]}, "outputs[0].name: missing"),
     ({"inputs": [TEXT], "outputs": [{"name": "truncated"}] * 2}, "outputs[1].name: found 'truncated' twice"),
@@ -306,8 +306,8 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
         assert (response.status_code, set(response.json())) == (404, {"error"})
     assert client.get("/nowhere").json() == {"detail": "Not Found"}
     assert client.get(INFER).status_code == 404
-    assert client.post("/v2/health/live").json() == {"error": "POST /v2/health/live: this address takes GET only"}
-    assert "no JSON" in refused(client, 400, content=b'{"inputs": ')
+    assert client.post("/v2/health/live").json() == {"error": "POST /v2/health/live: this address accepts only GET"}
+    assert "not JSON" in refused(client, 400, content=b'{"inputs": ')
     assert "UTF-8" in refused(client, 400, content=b'"\xff"')
     assert "Content-Type" in refused(client, 400, content=b"{}", headers={"Content-Type": "text/plain"})
     assert "compressed" in refused(client, 400, content=b"{}", headers={"Content-Encoding": "gzip"})
@@ -318,11 +318,11 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
     [
         ("x", 0, b"", "inference-header-content-length: found 'x'"),
         ("999", 0, b"", "inference-header-content-length: found '999'"),
-        (None, 5, b"\x01\0\0\0ab", "found 1 bytes behind the inputs"),
+        (None, 5, b"\x01\0\0\0ab", "found 1 bytes after the inputs"),
         (None, 9, b"\x01\0\0\0a", "found the binary_data_size 9, of 5 bytes"),
-        (None, 5, b"\xff\xff\xff\xffa", "a text ends behind the binary_data_size"),
-        (None, 3, b"\x01\0\0", "a text ends behind the binary_data_size"),
-        (None, 5, b"\x01\0\0\0\xff", "a text is no UTF-8"),
+        (None, 5, b"\xff\xff\xff\xffa", "a text extends beyond the binary_data_size"),
+        (None, 3, b"\x01\0\0", "a text extends beyond the binary_data_size"),
+        (None, 5, b"\x01\0\0\0\xff", "a text is not UTF-8"),
         (None, 52, b"\0\0\0\0" * 13, "found more than 12 texts"),
         (None, -1, b"", "found the binary_data_size -1"),
         (None, 1.5, b"", "found the binary_data_size 1.5"),

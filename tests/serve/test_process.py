@@ -176,7 +176,7 @@ def test_mistakes_end_with_exit_code_2_and_a_reason(
     assert "cannot listen there" in ended([folder, "--host", "nowhere.invalid"], capsys, monkeypatch)
     assert "--max-texts: found 0; expected greater than 0" in ended([folder, "--max-texts", 0], capsys, monkeypatch)
     assert "--port: found 70000" in ended([folder, "--port", 70000], capsys, monkeypatch)
-    assert "a request must find room" in ended([folder, "--max-queue", 5], capsys, monkeypatch)
+    assert "a request must fit into the queue" in ended([folder, "--max-queue", 5], capsys, monkeypatch)
     assert "--precision: found 'fp16'; expected 'auto', 'fp32' or 'bf16'" in ended(
         [folder, "--precision", "fp16"], capsys, monkeypatch
     )
@@ -258,7 +258,7 @@ def test_a_loaded_model_is_served_as_it_is(folder: Path, monkeypatch: pytest.Mon
     model = pt.load(folder)
     pt.serve(model, port=0)
     assert served == [model]
-    with pytest.raises(pt.ConfigError, match="device: found beside a loaded model"):
+    with pytest.raises(pt.ConfigError, match="device: found together with a loaded model"):
         pt.serve(model, port=0, device="cpu")
 
 

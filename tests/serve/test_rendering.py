@@ -100,7 +100,9 @@ def test_a_person_who_opens_the_address_is_told_how_to_ask(path: str, client: An
     found = client.get(path)
     assert (found.status_code, found.headers["allow"]) == (405, "POST")
     told = found.json()["detail"]
-    assert told.startswith(f"GET {path}: this address takes POST only; to try the model, open {client.base_url}/ in a")
+    assert told.startswith(
+        f"GET {path}: this address accepts only POST; to try the model, open {client.base_url}/ in a"
+    )
     shown = client.get(path, headers={"Accept": "text/html,*/*"})
     assert shown.headers["content-type"].startswith("text/plain")
     assert shown.text == told
@@ -113,4 +115,4 @@ def test_a_person_who_opens_the_address_is_told_how_to_ask(path: str, client: An
 def test_another_method_of_another_address_has_a_plain_answer(client: Any) -> None:
     found = client.post("/health")
     assert (found.status_code, found.headers["allow"]) == (405, "GET")
-    assert found.json()["detail"] == "POST /health: this address takes GET only"
+    assert found.json()["detail"] == "POST /health: this address accepts only GET"

@@ -44,7 +44,7 @@ def test_rows_are_answered_with_their_options(client: httpx.Client, chooser: Mod
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a text alone", "has no options in 'menu'; a list of texts is expected there"),
+        ("a text alone", "has no options in 'menu'; expected a list of texts there"),
         ({"text": "x", "menu": ["tea"]}, "one option only"),
         ({"text": "x", "menu": ["tea", "Tea"]}, "twice"),
         ({"text": "x", "menu": ["tea", " "]}, "option 2 is ' '"),
@@ -78,4 +78,4 @@ def test_the_page_takes_options_one_a_line(client: httpx.Client) -> None:
         check_accessible(page)
         page.fill("#options", "")
         page.click("button[type=submit]")
-        until(lambda: page.inner_text("#status") == "Type the options, one a line.")
+        until(lambda: page.inner_text("#status") == "Enter the options, one per line.")

@@ -76,7 +76,7 @@ def test_all_answers_of_a_model_are_shown(width: int, client: httpx.Client, brow
         assert page.locator("#answers section").first.locator("tr").count() == 3
         assert page.locator("#answers section").nth(1).locator("details tr").count() == 0  # eight topics
         stars = page.locator("#answers section").nth(3).inner_text()
-        assert "The labels of the training rows go from 0.5 to 4.5. Most lie between" in stars
+        assert "Labels of the training rows range from 0.5 to 4.5. Most lie between" in stars
         total = sum(
             float(cell.split()[0]) for cell in page.locator("section:first-child td:last-child").all_inner_texts()
         )
@@ -145,7 +145,7 @@ def test_the_keyboard_reaches_everything_and_answers_are_announced(serving: Any,
                 page.evaluate("document.activeElement.labels?.[0]?.textContent ?? document.activeElement.textContent")
             )
             assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        assert reached == ["Text", *ENGLISH.texts, "mood", "names", "Answer"]
+        assert reached == ["Text", *ENGLISH.texts, "mood", "names", "Predict"]
         page.focus("#first")
         page.keyboard.type("Ann and Bob")  # in place of the example
         for _ in range(4):
@@ -191,9 +191,9 @@ def test_the_curl_line_is_the_same_request(serving: Any, stub: Any, browser: Any
 def test_refusals_are_told_in_words(serving: Any, stub: Any, browser: Any) -> None:
     with serving(stub, max_characters=10) as client, opened(browser, client.base_url, 400, told=2) as page:
         ask(page, "")
-        assert page.inner_text("#status") == "Type a text first."
+        assert page.inner_text("#status") == "Enter a text first."
         ask(page, "far too long a text")
-        page.wait_for_selector("text=That is too much at once.")
+        page.wait_for_selector("text=The request is too large.")
         assert "found 19 characters or more; at most 10" in page.inner_text("#status")
         ask(page, "fail")
         page.wait_for_selector("text=The server failed (500).")
@@ -266,7 +266,7 @@ def test_the_scores_of_the_model_folder_stand_on_the_page(serving: Any, stub: An
 NUMBERS = [
     # value, range, typical range -> ends, place of the needle and the band in percent, words
     (3.0, (1.0, 5.0), (2.0, 6.0), ["1", "5"], 50.0, (25.0, 75.0), ["from 1 to 5.", "between 2 and 6"]),
-    (7.0, (1.0, 5.0), (2.0, 4.0), ["1", "7"], 100.0, (100 / 6, 200 / 6), ["This answer lies outside."]),
+    (7.0, (1.0, 5.0), (2.0, 4.0), ["1", "7"], 100.0, (100 / 6, 200 / 6), ["This prediction lies outside."]),
     (-1.0, None, (0.0, 4.0), ["-1", "4"], 0.0, (20.0, 80.0), ["between 0 and 4", "outside"]),
 ]
 
@@ -309,7 +309,7 @@ def test_a_stated_range_is_told_as_one(serving: Any, stub: Any, browser: Any) ->
     with serving(stub) as client, opened(browser, client.base_url, 390) as page:
         page.evaluate("at('answers').append(...number(4, {range: [2, 4], answer_range: [1, 5]}))")
         assert page.locator("#answers .ends span").all_inner_texts() == ["1", "5"]
-        assert "Answers lie between 1 and 5." in page.inner_text("#answers")
+        assert "Predictions lie between 1 and 5." in page.inner_text("#answers")
 
 
 def test_the_python_program_sends_the_same_request(serving: Any, stub: Any, browser: Any) -> None:

@@ -23,7 +23,7 @@ from polytask.predict.predictor import Model
 from polytask.serving import body as bodies
 from polytask.serving.body import RequestRefused
 from polytask.serving.options import ServeOptions
-from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_asking
+from polytask.serving.questions import MOST_DEPTH, MOST_VALUES, read_questions
 from polytask.tasks import TASKS, LabelStats, Task
 from polytask.tasks.arrays import sigmoid, softmax
 from polytask.tasks.question import TypedQuestion, between_levels
@@ -190,7 +190,7 @@ def test_pairs_and_rows_are_states(client: httpx.Client, model: Model) -> None:
     found = ask(client, both, {"alike": question, "topic": other})
     assert close(found["answers"]["alike"], pair["answers"]["alike"])
     told = refused(client, {"alike": question, "topic": other})
-    assert told == "the task 'alike' reads a pair of texts, or first and second, which the state does not hold"
+    assert told == "the task 'alike' reads a pair of texts, or first and second, which the state does not contain"
     for state in ({"message": "a"}, PAIR):
         assert "state" in faults(client, {"state": state, "questions": {"topic": other}})[0]["loc"]
 
@@ -293,7 +293,7 @@ def test_other_refusals_are_the_protocols(serving: Any, model: Model) -> None:
         other = client.post("/v1/systemone", json={**asked, "model": "jev"})
         assert (other.status_code, "requested 'jev'" in other.json()["detail"]) == (400, True)
         images = client.post("/v1/systemone", json={**asked, "assets": {"image": {"data_base64": "x" * 300}}})
-        assert (images.status_code, "no images" in images.json()["detail"]) == (400, True)
+        assert (images.status_code, "not images" in images.json()["detail"]) == (400, True)
         for long in ({**asked, "state": "a" * 101}, {**asked, "questions": {"a": {"instructions": "b" * 101}}}):
             assert client.post("/v1/systemone", json=long).status_code == 413
         assert (
@@ -331,7 +331,7 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
 
     monkeypatch.setattr(bodies, "_scan", scan)
     with pytest.raises(RequestRefused) as caught:
-        read_asking(HOSTILE[kind], ServeOptions())
+        read_questions(HOSTILE[kind], ServeOptions())
     assert caught.value.status == (400 if kind == "assets" else 413 if kind == "a long name" else 422)
     assert len(str(caught.value)) < 300
     assert len(pieces) <= max(MOST_VALUES, ServeOptions().max_characters) + 10
@@ -340,16 +340,16 @@ def test_a_hostile_body_is_refused_after_few_values(kind: str, monkeypatch: pyte
 def test_digits_are_refused() -> None:
     for digits in (b"9" * (MIB - 100), b"1e999"):
         with pytest.raises(RequestRefused):
-            read_asking(b'{"state": "a", "questions": {"a": {"criteria": [' + digits + b"]}}}", ServeOptions())
+            read_questions(b'{"state": "a", "questions": {"a": {"criteria": [' + digits + b"]}}}", ServeOptions())
 
 
 def test_values_may_lie_so_deep_and_no_deeper() -> None:
     def nested(depth: int) -> bytes:
         return b'{"state": "a", "questions": {"a": ' + b"[" * depth + b"]" * depth + b"}}"
 
-    read_asking(nested(MOST_DEPTH), ServeOptions())
+    read_questions(nested(MOST_DEPTH), ServeOptions())
     with pytest.raises(RequestRefused, match="at most 16"):
-        read_asking(nested(MOST_DEPTH + 1), ServeOptions())
+        read_questions(nested(MOST_DEPTH + 1), ServeOptions())
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -365,7 +365,7 @@ def test_any_json_is_read_as_json_loads_does_or_refused(value: Any) -> None:
     ):
         encoded = json.dumps(body).encode()
         try:
-            found = read_asking(encoded, ServeOptions())
+            found = read_questions(encoded, ServeOptions())
         except RequestRefused:
             continue
         assert found.questions == json.loads(encoded)["questions"]

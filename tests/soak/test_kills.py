@@ -57,7 +57,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_as_the_one_that_was_not(
 
 def is_told(said: str) -> bool:
     """Whether a run says that it cannot go on, or that it is over, as it should."""
-    return "no checkpoint is whole" in said or "this run is complete" in said
+    return "no checkpoint is complete" in said or "this run is complete" in said
 
 
 def finish(values: dict[str, Any], run: Path, told: Path) -> None:
@@ -66,7 +66,7 @@ def finish(values: dict[str, Any], run: Path, told: Path) -> None:
         code, said = train(values, run, told).wait()
         if code == 0 or "this run is complete" in said:
             return
-        assert "no checkpoint is whole" in said, said
+        assert "no checkpoint is complete" in said, said
         shutil.rmtree(run / "checkpoints")
     raise AssertionError(said)
 

@@ -337,5 +337,5 @@ def test_a_report_shows_the_closest_texts_of_what_was_not_found(tiny: Path, tmp_
     assert any(line["prediction"] > 1 for line in lines)
     page = pt.report(run).read_text("utf-8")
     assert "closest texts" in page
-    assert "not found at once" in page
+    assert "not found at rank 1" in page
     assert "<b>bold" not in page

@@ -250,7 +250,7 @@ def test_one_temperature_corrects_the_probabilities_of_every_number_of_options(t
 def test_what_cannot_be_answered_is_told(run: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     model = pt.load(run)
     for record in ("train", {"text": "train"}, {"text": "train", "options": None}):
-        with pytest.raises(DataError, match="record 1: has no options in 'options'; a list of texts is expected there"):
+        with pytest.raises(DataError, match="record 1: has no options in 'options'; expected a list of texts there"):
             model.predict([record])
     with pytest.raises(DataError, match="record 1: .*accepted: options, text; found: options"):
         model.predict([{"options": ["a", "b"]}])

@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     assert not caplog.text
     damage(tmp_path / "step-00000001" / file)
     damage(tmp_path / "step-00000002" / file)
-    with pytest.raises(TrainingError, match="no checkpoint is whole; train into a new folder"):
+    with pytest.raises(TrainingError, match="no checkpoint is complete; train into a new folder"):
         found.newest()
 
 

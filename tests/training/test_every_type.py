@@ -19,7 +19,7 @@ from polytask.api import as_config
 from polytask.assemble import assemble
 from polytask.errors import Interrupted
 from polytask.predict.sink import example_answer
-from polytask.run import tell_fitted
+from polytask.run import broadcast_tasks
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(
 def test_other_processes_have_the_tasks_as_the_first_one_fitted_them(values: Values) -> None:
     assembly = assemble(as_config(values))
     world: Any = SimpleNamespace(is_main=False, broadcast=lambda told: json.loads(json.dumps(told)))
-    told = tell_fitted(assembly, world).tasks
+    told = broadcast_tasks(assembly, world).tasks
     assert {name: (type(task), task.to_json()) for name, task in told.items()} == {
         name: (type(task), task.to_json()) for name, task in assembly.tasks.items()
     }

@@ -208,7 +208,7 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
     odd = {**values["tasks"]["sentiment"], "label": "topic"}
     cases: list[tuple[Path, dict[str, Any], Any, str]] = [
         (home, adding(values, "topic"), "frozen", r"tasks.topic: .* of this name.*rename it.* mode joint"),
-        (home, adding(values, encoder="other"), "frozen", r"encoder: found 'other', and the model stands on .*encoder"),
+        (home, adding(values, encoder="other"), "frozen", r"encoder: found 'other', but the model is built on .*"),
         (home, adding(values, sharing={"strategy": "global"}), "frozen", r"sharing: found a plan.*extend: \{shared"),
         (home, adding(values, extend={"kind": "lora"}), "frozen", r"extend: found kind without shared_layers"),
         (home, adding(values, extend={"shared_layers": 3}), "frozen", r"extend.shared_layers: found layer 3.*0 to 2"),
@@ -216,10 +216,10 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
         (tree, adding(values), "frozen", r"extend.follow: .*several ways(.|\n)*\[sentiment\](.|\n)*name the task"),
         (lora, adding(values, extend={"follow": "topic", "shared_layers": 1, "kind": "copy"}), "frozen",
          r"extend.kind: found copy, .* have lora; .* leave kind out"),
-        (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, and the model reads 48"),
+        (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, but the model reads 48"),
         (home, adding(values, train={"precision": "bf16"}), "frozen", r"train.precision: found bf16, .* in fp32"),
         (home, {**adding(values, extend=COPY), "tasks": {"topic": values["tasks"]["topic"]}}, "joint",
-         r"extend: found, and .* has all of these tasks already \(topic\)"),
+         r"extend: found, but .* already has all of these tasks \(topic\)"),
         (home, {**adding(values), "tasks": {"topic": values["tasks"]["topic"]}}, "frozen", r"topic: .* mode joint"),
         (home, {**adding(values), "tasks": {"sentiment": odd, "new": odd}}, "joint",
          r"tasks.sentiment: .*only 'sentiment' has the labels .*replay rows of the same labels"),

@@ -63,9 +63,9 @@ def test_killed_processes_are_started_again_and_the_weights_are_those_of_an_undi
     lose("1-1", "0-5")
     first, second = train(config, tmp_path / "killed", *options, "--restarts", 1)
     told = "process {} of 2 was ended by SIGKILL: all processes {} (restarts left: 0 of 1)"
-    assert first == told.format(2, "begin again: there is no checkpoint")
+    assert first == told.format(2, "start over: there is no checkpoint")
     # That of step 4 may not have been written yet.
-    assert second in [told.format(1, f"go on from the checkpoint of step {step}") for step in (2, 4)]
+    assert second in [told.format(1, f"continue from the checkpoint of step {step}") for step in (2, 4)]
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 

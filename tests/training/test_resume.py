@@ -211,7 +211,9 @@ def test_a_changed_configuration_cannot_resume(job: Job, tmp_path: Path, monkeyp
         interrupt_after(patch, 3)
         with pytest.raises(Interrupted):
             pt.train(job(), tmp_path / "run")
-    with pytest.raises(OutputError, match="a run was begun here; add --resume to go on with it, or name another"):
+    with pytest.raises(
+        OutputError, match="the folder holds an unfinished run; add --resume to continue it, or name another"
+    ):
         pt.train(job(), tmp_path / "run")
     run = tmp_path / "run"
     files = ["config.yaml", "data.json", "events.jsonl"]

@@ -121,7 +121,7 @@ def test_an_earlier_run_is_a_baseline_and_its_scores_are_noted(job: Job, tmp_pat
     assert record["selection"] == {"rule": "gap", "baselines": {**baselines, "sentiment": reached}}
     values = job(max_steps=2, baselines=baselines)
     values["tasks"]["sentiment"]["data"]["dev"] = 0.5
-    with pytest.raises(ConfigError, match=r"train.baselines.sentiment: .* scores on other rows cannot be compared"):
+    with pytest.raises(ConfigError, match=r"train.baselines.sentiment: .* scores on different rows are not comparable"):
         pt.train(values)
 
 

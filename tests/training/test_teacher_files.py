@@ -136,7 +136,7 @@ def test_rows_without_an_answer_have_their_label_in_full(job: dict[str, Any], tm
         ({"id": "r1", "kind": "a"}, r"bad\.jsonl:2: task 'kind': found 'a'; an answer is an object of probabilities"),
         ({"id": "r1", "tags": {"x": 1.5}}, r"bad\.jsonl:2: task 'tags': .* at most 1"),
         ({"id": "r1", "size": "tall"}, r"bad\.jsonl:2: task 'size': found 'tall'; an answer is a finite number"),
-        ({"id": "r0", "kind": {"a": 1}}, r"bad\.jsonl:2: the id 'r0' stands in .*bad\.jsonl:1 already"),
+        ({"id": "r0", "kind": {"a": 1}}, r"bad\.jsonl:2: the id 'r0' occurs in .*bad\.jsonl:1 already"),
         ({"kind": {"a": 1}}, r"bad\.jsonl:2: no 'id'"),
         (["r1"], r"bad\.jsonl:2: found list; expected one JSON object a line"),
     ],
@@ -169,7 +169,7 @@ def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: 
     with pytest.raises(ConfigError, match=r"train\.teachers\[0\]: .*other\.jsonl answers mood, and the configuration"):
         assemble(validate(taught(job, path)))
     path = write_jsonl(tmp_path / "ids.jsonl", [{"id": "x", "kind": {"a": 1}}])
-    with pytest.raises(ConfigError, match=r"none of its 1 answers to 'kind' is about a training row"):
+    with pytest.raises(ConfigError, match=r"none of its 1 answers to 'kind' belongs to a training row"):
         assemble(validate(taught(job, path)))
     nameless = write_jsonl(tmp_path / "train.jsonl", [{key: row[key] for key in ("text", "kind")} for row in rows()])
     data = {"train": str(nameless), "dev": str(nameless)}
@@ -178,7 +178,7 @@ def test_a_file_that_answers_nothing_here_is_refused(job: dict[str, Any], home: 
         assemble(validate(taught(alone, path)))
     twice = write_jsonl(tmp_path / "twice.jsonl", [row | {"id": 7} for row in rows()])
     alone["tasks"]["kind"]["data"] = {"train": str(twice), "dev": str(twice)}
-    with pytest.raises(ConfigError, match=r"the id '7' stands at .*:1 and at .*:2; an id is one row's"):
+    with pytest.raises(ConfigError, match=r"the id '7' occurs at .*:1 and at .*:2; ids must be unique"):
         assemble(validate(taught(alone, path)))
 
 
@@ -189,7 +189,7 @@ def test_check_tells_which_rows_a_file_answers(job: dict[str, Any], home: Path, 
     assert _told(job, write_jsonl(tmp_path / "some.jsonl", some)) == [
         "train.teachers[0], kind: answers 1 of 24 labelled training rows of train.jsonl; the others learn from their "
         "labels alone",
-        "train.teachers[0]: 1 of its ids are no training row's, such as 'x'",
+        "train.teachers[0]: 1 of its ids match no training row, such as 'x'",
     ]
 
 

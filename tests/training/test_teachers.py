@@ -201,7 +201,7 @@ def test_bad_teachers_are_refused_before_training(schooled: Any, school: Path, t
     values, _ = schooled
     one, two = school / "one", school / "two"
     cases = [
-        ((one, one), ConfigError, r"train.teachers\[1\]: .* 'sentiment', which .* teaches already; .* leave one"),
+        ((one, one), ConfigError, r"train.teachers\[1\]: .* 'sentiment', which .* already teaches; .* leave one"),
         ((tmp_path / "none",), ModelError, r"none: not a model folder"),
     ]
     for folders, kind, message in cases:

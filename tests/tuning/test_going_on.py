@@ -102,7 +102,7 @@ def test_what_fails_in_a_process_is_told_with_its_log(
     monkeypatch.setattr(crew, "trial_folder", lambda folder, number: folder / "trials" / "elsewhere")
     with pytest.raises(
         UserError,
-        match=r"trials/elsewhere: .*no such file.*; all it said is in .*log\.txt; then the same command goes on",
+        match=r"trials/elsewhere: .*no such file.*; its full output is in .*log\.txt; then the same command goes on",
     ):
         pt.tune(one_task(job), tmp_path / "out", search=RATE, trials=2, jobs=2)
 

@@ -83,7 +83,13 @@ def test_the_page_leads_with_the_best_trial_and_lists_all(done: tuple[dict[str, 
     _, out, tuning = done
     text = pt.report(out).read_text("utf-8")
     assert f"Trial {tuning.best['trial']} is the best" in text
-    for heading in ("What mattered", "How the search went", "Each option", "Trials", "The best configuration"):
+    for heading in (
+        "Importance of the options",
+        "Course of the search",
+        "Each option",
+        "Trials",
+        "The best configuration",
+    ):
         assert f">{heading}</h2>" in text
     assert "<script" not in text
 

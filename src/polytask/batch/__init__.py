@@ -1,1 +1,1 @@
-"""Many rows: batches of columns, and folders of files that are answered by shards."""
+"""Prediction of many rows: batches of columns, and folders of files in shards."""

@@ -1,4 +1,4 @@
-"""Answers of rows, and the reasons of those that have none: one bad row never stops the others."""
+"""Predictions for rows, with reasons for rows without one: a bad row never stops the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class UnreadableRow:
     """A row that its file's reader could not read.
 
     Attributes:
-        rest: whether nothing behind it could be read either.
+        rest: whether all rows after it are unreadable too.
     """
 
     reason: str
@@ -30,11 +30,11 @@ class UnreadableRow:
 
 @dataclass(frozen=True)
 class RowAnswer:
-    """What became of a row.
+    """The result for a row.
 
     Attributes:
-        kept: columns of the row that stand beside its answer.
-        prediction: None where there is no answer.
+        kept: values of the row that are copied to the prediction.
+        prediction: the prediction; None if there is none.
         reason: why there is none.
     """
 
@@ -44,13 +44,15 @@ class RowAnswer:
 
 
 class RowPredictor:
-    """Answers rows with one model.
+    """Predicts rows with one model.
 
     Args:
-        tasks: by default all.
-        columns: which columns hold the texts, and which ones stand beside the answers.
+        model: the model.
+        tasks: names of the tasks; all by default.
+        long: how to handle long texts.
+        columns: columns that hold the texts, and columns to keep.
 
-    Raises ConfigError for an unknown task, and where the tasks cannot read so many columns.
+    Raises ConfigError for an unknown task, and if the tasks cannot read this number of columns.
     """
 
     def __init__(self, model: Model, tasks: Sequence[str] | None, *, long: Long, columns: Columns) -> None:
@@ -58,22 +60,22 @@ class RowPredictor:
         self.tasks = chosen_tasks(model.tasks, tasks)
         self._long: Long = long
         self._columns = columns
-        model.reader(long)  # refuses an unknown way
+        model.reader(long)  # raises for an unknown value
         columns.require_possible(self.tasks.values())
 
     def answer(self, rows: Iterable[Row | UnreadableRow]) -> Iterator[RowAnswer]:
-        """Answer rows in their order; they are held together."""
-        read = [self._read(row) for row in rows]
-        records = (record for record, _ in read if not isinstance(record, UnreadableRow))
+        """Predict rows in order; all of them are in memory."""
+        rows_read = [self._read(row) for row in rows]
+        records = (record for record, _ in rows_read if not isinstance(record, UnreadableRow))
         answers = self.model.answers(records, list(self.tasks), long=self._long)
-        for record, kept in read:
+        for record, kept in rows_read:
             if isinstance(record, UnreadableRow):
                 yield RowAnswer(kept, None, record.reason)
             else:
                 yield RowAnswer(kept, next(answers))
 
     def _read(self, row: Row | UnreadableRow) -> tuple[Record | UnreadableRow, Mapping[str, Any]]:
-        """Return what the model is asked about a row and what is kept of it; or why the model cannot be asked."""
+        """Return the record of a row and its kept values, or why it cannot be predicted."""
         if isinstance(row, UnreadableRow):
             return row, {}
         kept: Mapping[str, Any] = {}

@@ -1,11 +1,11 @@
-"""The folder of the answers: whose it is, which shards are finished, and how one more is put into it.
+"""The output folder: records what it belongs to and which shards are finished, and adds shards.
 
-    OUT/reviews-00000.jsonl         answers, in the order of the rows
-    OUT/_bad/reviews-00000.jsonl    rows without an answer: file, row, reason
-    OUT/_job/manifest.json          the model, the input and the options that they are answers of
-    OUT/_job/shards.jsonl           the finished shards, one a line
+    OUT/reviews-00000.jsonl         predictions, in the order of the rows
+    OUT/_bad/reviews-00000.jsonl    rows without a prediction: file, row, reason
+    OUT/_job/manifest.json          the model, the input and the options
+    OUT/_job/shards.jsonl           the finished shards, one per line
 
-Names that begin with an underscore are passed over by what reads a folder of data files: Spark, pyarrow, DuckDB.
+Programs that read folders of data files (Spark, pyarrow, DuckDB) skip names that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _FORM = 1
 
 @dataclass(frozen=True)
 class Finished:
-    """A shard whose answers are in the folder.
+    """A shard whose predictions are in the folder.
 
     Attributes:
-        file: the file's place among the inputs.
-        shard: its place in the file.
-        rows: how many the input has there.
-        answered: how many answers there are.
-        bad: how many rows have none.
-        bytes: of the file of the answers.
-        last: whether it ends its file.
-        size: the bytes of the input that its rows take, about.
+        file: index of its file among the inputs.
+        shard: index of the shard in the file.
+        rows: number of input rows.
+        answered: number of predictions.
+        bad: number of rows without a prediction.
+        bytes: size of the file of predictions.
+        last: whether it is the last shard of its file.
+        size: approximate number of input bytes of its rows.
     """
 
     file: int
@@ -58,23 +58,24 @@ class Finished:
 
     @classmethod
     def of(cls, value: Any) -> Finished:  # noqa: ANN401
-        """Read a line of the list. Raises ValueError, TypeError for what is none."""
-        found = cls(**value)
-        numbers = [number for name, number in asdict(found).items() if name != "last"]
-        if not isinstance(found.last, bool) or not all(type(one) is int and one >= 0 for one in numbers):  # pyright: ignore[reportUnnecessaryIsInstance]
+        """Read a line of the list. Raises ValueError or TypeError for an invalid one."""
+        shard = cls(**value)
+        numbers = [number for name, number in asdict(shard).items() if name != "last"]
+        if not isinstance(shard.last, bool) or not all(type(one) is int and one >= 0 for one in numbers):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError("a number is expected")
-        return found
+        return shard
 
 
 class AnswerFolder:
-    """The folder, which is locked by this process.
+    """The output folder, which is locked by this process.
 
     Attributes:
-        finished: the finished shards, by the places of file and shard.
+        finished: the finished shards, by the indices of file and shard.
 
     Args:
-        inputs: the files that are answered.
-        form: what the answers' files are, which is also the end of their names.
+        folder: path of the folder.
+        inputs: the input files.
+        form: format of the output files, which is also their extension.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Input], form: str) -> None:
@@ -85,54 +86,54 @@ class AnswerFolder:
         self._temporary = folder / JOB / _WRITING
 
     def begin(self, identity: Mapping[str, Any]) -> None:
-        """Make the folder one of these answers, or go on with what was begun.
+        """Initialise the folder, or continue with it.
 
-        Raises OutputError where it holds something else: answers of another model, input or options, or files that are
-        not of this command.
+        Raises OutputError if it contains something else: predictions of another model, input or options, or files that
+        do not belong to this command.
         """
         path = self.folder / JOB / _MANIFEST
-        told = {"form": _FORM, **identity}
+        manifest = {"form": _FORM, **identity}
         if path.exists():
-            _require_same(self.folder, path, told)
+            _require_same(self.folder, path, manifest)
             self._read_finished()
         else:
             self._require_empty()
             path.parent.mkdir(exist_ok=True)
-            write_json(path, told)
+            write_json(path, manifest)
             sync(self.folder)
         with suppress(OSError):
             self._temporary.unlink()
 
     def _require_empty(self) -> None:
         try:
-            held = sorted(entry.name for entry in self.folder.iterdir() if entry.name not in (LOCK, JOB))
-            held += [f"{JOB}/{entry.name}" for entry in (self.folder / JOB).glob("*") if entry.name[0] != "."]
+            names = sorted(entry.name for entry in self.folder.iterdir() if entry.name not in (LOCK, JOB))
+            names += [f"{JOB}/{entry.name}" for entry in (self.folder / JOB).glob("*") if entry.name[0] != "."]
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be read ({reason(error)}); name another folder") from None
-        if held:
+        if names:
             raise OutputError(
-                f"{self.folder}: holds files that are no answers of this command ({', '.join(held[:5])}); name another "
+                f"{self.folder}: holds files that do not belong to this command ({', '.join(names[:5])}); name another "
                 "folder"
             )
 
     def _read_finished(self) -> None:
-        """Read which shards are finished; those whose files are gone, or of another size, are answered again."""
+        """Read the finished shards, without those whose files are missing or have another size."""
         path = self.folder / JOB / _SHARDS
         if not path.exists():
             return
-        whole = read_bytes(path)
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if kept != whole:  # the line that a power cut or a full disk broke off
+        content = read_bytes(path)
+        complete_lines = content[: content.rfind(b"\n") + 1]
+        if complete_lines != content:  # an incomplete line, after a power cut or with a full disk
             with path.open("r+b") as file:
-                file.truncate(len(kept))
-        for number, line in enumerate(kept.splitlines(), start=1):
+                file.truncate(len(complete_lines))
+        for number, line in enumerate(complete_lines.splitlines(), start=1):
             try:
-                one = Finished.of(parse_json(line))
+                finished = Finished.of(parse_json(line))
             except (ValueError, TypeError) as error:
                 raise OutputError(f"{path}:{number}: was altered ({error}); name another folder") from None
-            self.finished[one.file, one.shard] = one
-        for key, one in list(self.finished.items()):
-            if one.file >= len(self._inputs) or not self._is_there(one):
+            self.finished[finished.file, finished.shard] = finished
+        for key, finished in list(self.finished.items()):
+            if finished.file >= len(self._inputs) or not self._is_there(finished):
                 del self.finished[key]
 
     def _is_there(self, shard: Finished) -> bool:
@@ -145,13 +146,13 @@ class AnswerFolder:
             return False
 
     def path(self, file: int, shard: int, kind: str = "") -> Path:
-        """Return where the answers of a shard lie; with the kind `_bad` those of its rows that have none."""
+        """Return the output file of a shard; with the kind `_bad`, that of the rows without a prediction."""
         suffix = self._form if not kind else "jsonl"
         return self.folder / kind / f"{self._inputs[file].stem}-{shard:05}.{suffix}"
 
     def put(self, shard: Shard, answers: ShardAnswers) -> None:
-        """Write the answers of a shard, whole, and then that it is finished. Raises OutputError where it cannot be."""
-        one = Finished(
+        """Write the predictions of a shard atomically, then record it as finished. Raises OutputError on failure."""
+        finished = Finished(
             shard.file, shard.number, len(shard.rows), answers.num_answered, answers.num_unanswered,
             len(answers.answers), shard.last, shard.size,
         )  # fmt: skip
@@ -163,13 +164,13 @@ class AnswerFolder:
                     replace_content(self.path(*shard.key, BAD), answers.unanswered, self._temporary)
                 replace_content(target, answers.answers, self._temporary)
                 sync(self.folder)
-            self._note(one)
+            self._note(finished)
         except OSError as error:
             raise OutputError(
-                f"{target}: cannot be written ({reason(error)}); free space there, and the same command goes on from "
-                "the last finished shard"
+                f"{target}: cannot be written ({reason(error)}); free space there, and run the same command to "
+                "continue from the last finished shard"
             ) from None
-        self.finished[shard.key] = one
+        self.finished[shard.key] = finished
 
     def _note(self, shard: Finished) -> None:
         with (self.folder / JOB / _SHARDS).open("ab") as file:
@@ -179,37 +180,37 @@ class AnswerFolder:
 
     def ended(self, file: int) -> bool:
         """Whether all shards of a file are finished."""
-        last = [number for (place, number), one in self.finished.items() if place == file and one.last]
+        last = [number for (place, number), finished in self.finished.items() if place == file and finished.last]
         return bool(last) and all((file, number) in self.finished for number in range(last[0] + 1))
 
     def end(self) -> dict[str, Any]:
-        """Write what became of every file, and return it."""
+        """Write the summary of all files, and return it."""
         files = [{"file": file.path, "rows": 0, "answered": 0, "bad": 0, "shards": 0} for file in self._inputs]
-        for one in self.finished.values():
-            told: dict[str, Any] = files[one.file]
+        for finished in self.finished.values():
+            record: dict[str, Any] = files[finished.file]
             for name in ("rows", "answered", "bad"):
-                told[name] += getattr(one, name)
-            told["shards"] += one.rows > 0
-        found = {name: sum(int(file[name]) for file in files) for name in ("rows", "answered", "bad")}
-        write_json(self.folder / JOB / _SUMMARY, {**found, "files": files})
-        return {**found, "files": files}
+                record[name] += getattr(finished, name)
+            record["shards"] += finished.rows > 0
+        totals = {name: sum(int(file[name]) for file in files) for name in ("rows", "answered", "bad")}
+        write_json(self.folder / JOB / _SUMMARY, {**totals, "files": files})
+        return {**totals, "files": files}
 
 
-def _require_same(folder: Path, path: Path, told: Mapping[str, Any]) -> None:
-    """Raise OutputError, saying what differs, where the folder holds answers of something else."""
+def _require_same(folder: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise OutputError, naming the differences, if the folder belongs to another command."""
     try:
         before = parse_json(read_bytes(path))
         if not isinstance(before, dict):
             raise ValueError("an object is expected")
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: was altered ({error}); name another folder") from None
-    now = json.loads(json.dumps(told))
+    now = json.loads(json.dumps(manifest))
     differing = [_difference(name, before.get(name), now.get(name)) for name in {**now, **before}
                  if before.get(name) != now.get(name)]  # fmt: skip
     if differing:
         raise OutputError(
-            f"{folder}: holds answers of another command ({'; '.join(differing)}); name another folder, or ask as "
-            "before"
+            f"{folder}: holds predictions of another command ({'; '.join(differing)}); name another folder, or use "
+            "the same options"
         )
 
 

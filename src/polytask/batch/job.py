@@ -1,4 +1,4 @@
-"""Answer many files into a folder, by several workers; killed at any moment, the same command goes on."""
+"""Prediction of many files into a folder by several workers; can be killed at any moment and continued."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.signals import on_signals
 from polytask.version import __version__
 
-# Seconds until it is looked again whether somebody asks to stop.
+# Seconds between two checks for a request to stop.
 _LOOK_S = 0.2
 _GO_ON = "the same command goes on from there"
 
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """Files, and the folder for their answers.
+    """Input files, and the folder for their predictions.
 
     Attributes:
         files: paths, folders and patterns.
-        work: how rows are answered and written.
-        written: how the files are written, such as {"separator": ";"}.
-        workers: processes that answer.
-        shard_rows: rows that are answered and written together.
-        ray: whether the workers are actors of a Ray cluster.
+        out: output folder.
+        work: how rows are predicted and written.
+        written: options for reading the files, such as {"separator": ";"}.
+        workers: number of worker processes.
+        shard_rows: number of rows that are predicted and written together.
+        ray: whether the workers are actors on a Ray cluster.
     """
 
     files: tuple[str, ...]
@@ -58,32 +59,31 @@ class PredictionJob:
 
 
 def predict_files(job: PredictionJob, say: Callable[[str], None]) -> None:
-    """Answer files; what was finished before is not answered again.
+    """Predict files; finished shards are not predicted again.
 
     Raises:
-        UserError: something cannot be used, which is found before the first row is answered; or rows have no answer,
-            after all others have theirs.
-        Interrupted: after Ctrl-C or SIGTERM, when the shards that were being answered are written.
+        UserError: the input is invalid, found before the first row is predicted; or rows have no prediction.
+        Interrupted: after Ctrl-C or SIGTERM, once the current shards are written.
     """
     job, inputs = _prepared(job)
-    _tell_passed_over(job.files, say)
+    _print_skipped(job.files, say)
     with locked(job.out):
         folder = AnswerFolder(job.out, inputs, job.work.form)
         folder.begin(_identity(job, inputs))
         if not all(folder.ended(place) for place in range(len(inputs))):
             if folder.finished:
-                say(f"{sum(one.rows for one in folder.finished.values()):,} rows were answered before; going on")
+                say(f"{sum(shard.rows for shard in folder.finished.values()):,} rows are already done; continuing")
             _answer(job, inputs, folder, say)
-        found = folder.end()
-    _tell(job, found, say)
+        summary = folder.end()
+    _print_result(job, summary, say)
 
 
 def _prepared(job: PredictionJob) -> tuple[PredictionJob, list[Input]]:
-    """Check all that can be known before a model is loaded."""
+    """Check everything that can be checked before a model is loaded."""
     if job.ray:
         require_ray()
     if "row" in job.work.columns.keep:
-        raise ConfigError("keep: found 'row', and an answer has a value of its own under this name")
+        raise ConfigError("keep: found 'row', but a prediction has its own value under this name")
     WRITERS[job.work.form].require_packages()
     require_precision(job.work.precision)
     described = read_description(Path(job.work.model))
@@ -93,17 +93,17 @@ def _prepared(job: PredictionJob) -> tuple[PredictionJob, list[Input]]:
     return replace(job, work=replace(job.work, examples=examples)), inputs
 
 
-def _tell_passed_over(names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Say which files of folders are not answered."""
+def _print_skipped(names: Sequence[str], say: Callable[[str], None]) -> None:
+    """Print which files in folders are skipped."""
     for name in names:
-        left = passed_over(name)
-        if left:
-            such = f"files whose names tell no format, such as {left[0]}, are left out ({len(left)})"
-            say(f"note: {name}: {such}; name them to have them read as texts, one a line")
+        skipped = passed_over(name)
+        if skipped:
+            message = f"files without a known extension, such as {skipped[0]}, are skipped ({len(skipped)})"
+            say(f"note: {name}: {message}; name them to read them as texts, one per line")
 
 
 def _identity(job: PredictionJob, inputs: list[Input]) -> dict[str, Any]:
-    """Return what answers depend on: another one of these would give others."""
+    """Return everything that the predictions depend on."""
     work = job.work
     labels = None if work.labels is None else json.dumps(work.labels, sort_keys=True, default=str)
     options = {
@@ -115,7 +115,7 @@ def _identity(job: PredictionJob, inputs: list[Input]) -> dict[str, Any]:
     return {
         "polytask": __version__,
         "model": model_digest(work.model),
-        "input": [{"file": Path(one.path).name, "stem": one.stem, "sha256": one.digest} for one in inputs],
+        "input": [{"file": Path(file.path).name, "stem": file.stem, "sha256": file.digest} for file in inputs],
         "options": options,
     }
 
@@ -141,13 +141,13 @@ def _answer(job: PredictionJob, inputs: list[Input], folder: AnswerFolder, say: 
                     folder.put(shard, answers)
                     bar.advance(len(shard.rows), shard.size)
                 if stopping and not workers.busy:
-                    raise Interrupted(f"stopped; what was answered is in {job.out}, and {_GO_ON}")
+                    raise Interrupted(f"stopped; the predictions so far are in {job.out}, and {_GO_ON}")
 
 
 def _unfinished(
     job: PredictionJob, inputs: list[Input], folder: AnswerFolder, say: Callable[[str], None]
 ) -> Iterator[Shard]:
-    """Yield the shards that are to be answered; those of files without rows are finished at once."""
+    """Yield the shards to predict; those of files without rows are finished at once."""
     for place, file in enumerate(inputs):
         if folder.ended(place):
             continue
@@ -160,40 +160,40 @@ def _unfinished(
 
 @contextmanager
 def _workers(job: PredictionJob, facts: Mapping[str, str]) -> Generator[Workers[Any]]:
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if job.ray:
             from polytask.batch.ray_actors import RayActors
 
-            workers = RayActors(job.work, job.workers, facts, held.enter_context(ray_session()))
+            workers = RayActors(job.work, job.workers, facts, stack.enter_context(ray_session()))
         else:
-            workers = WorkerProcesses(job.work, job.workers, facts, held.enter_context(lifeline()))
-        held.callback(workers.close)
+            workers = WorkerProcesses(job.work, job.workers, facts, stack.enter_context(lifeline()))
+        stack.callback(workers.close)
         yield workers
 
 
 @contextmanager
 def _asked_to_stop(workers: Workers[Any], say: Callable[[str], None]) -> Generator[list[int]]:
-    """Give a list that gets the signal by which somebody asks to stop; asked twice, it ends at once."""
-    asked: list[int] = []
+    """Yield a list that receives a signal to stop; a second signal ends the workers at once."""
+    signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        if asked:
+        if signals:
             raise KeyboardInterrupt
-        asked.append(number)
-        say("stopping after the shards that are being answered; press Ctrl-C again to stop at once")
+        signals.append(number)
+        say("stopping after the current shards; press Ctrl-C again to stop at once")
         workers.stop()
 
     with on_signals(stop):
-        yield asked
+        yield signals
 
 
-def _tell(job: PredictionJob, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Say how it ended. Raises DataError where rows have no answer."""
+def _print_result(job: PredictionJob, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Print the result. Raises DataError if rows have no prediction."""
     for file in summary["files"]:
         if not file["rows"]:
             say(f"note: {file['file']}: holds no rows")
-    told = f"{summary['answered']:,} rows answered, in {job.out}"
+    message = f"{summary['answered']:,} rows predicted, in {job.out}"
     if summary["bad"]:
-        raise DataError(f"{told}; {summary['bad']:,} rows have no answer, and {job.out / '_bad'} says why")
-    say(told)
+        raise DataError(f"{message}; {summary['bad']:,} rows have no prediction, see {job.out / '_bad'}")
+    say(message)

@@ -1,4 +1,4 @@
-"""A batch of columns in, a batch of columns out."""
+"""Prediction for batches of columns, as used by engines for large data."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from polytask.predict.sink import arrow_type, columns_of, flat
 from polytask.tabular import plain
 from polytask.terms import Precision
 
-# The column with the reasons of rows that have no answer.
+# The column with the reasons of rows without a prediction.
 ERROR = "error"
-# Whole numbers of 64 bits, and those up to which every one is a float.
+# Range of 64-bit integers, and of those that are all exact as floats.
 _LEAST_WHOLE, _MOST_WHOLE, _MOST_EXACT = -(2**63), 2**63 - 1, 2**53
 
 
 class BatchPredictor:
-    """Answers batches of columns with one model, which is loaded once, when it is first needed.
+    """Predicts batches of columns with one model, which is loaded once, on first use.
 
-    An engine that hands out batches of columns makes one in each of its processes: what travels there are these
-    arguments, never the weights.
+    An engine that distributes batches of columns creates one in each of its processes: only these arguments are sent
+    there, never the weights.
 
     >>> predict = BatchPredictor("runs/reviews/model", tasks=["sentiment"])  # doctest: +SKIP
     >>> predict({"id": [7], "text": ["A moving film."]})  # doctest: +SKIP
     {"id": array([7]), "text": ..., "predictions.sentiment.label": array(["positive"], dtype=object), ...}
 
     Args:
-        model: a model folder, or the folder of a run; every machine needs it at this place.
-        tasks: by default all.
+        model: a model folder, or the folder of a run; every machine needs it at this path.
+        tasks: names of the tasks; all by default.
         long: as for `Model.predict`.
-        text: the column that holds the text, or the two of a pair; by default the tasks' own.
-        keep: columns of the batch that come back beside the answers; by default all.
+        text: column of the text, or the two columns of a pair; by default those of the tasks.
+        keep: columns of the batch to return with the predictions; all by default.
         labels: other labels, as for `Model.with_labels`.
-        errors: what becomes of a row without a text: `raise` a DataError, or a `column` of the reasons, where the
-            others have None and the row has None in place of answers.
+        errors: how to handle a row without a text: `raise` a DataError, or return the reason in a `column`, which is
+            None for all other rows, with None for the row's predictions.
         device: auto, cpu, cuda, ...
-        precision: by default the one in which the model was scored.
+        precision: by default the one the model was scored in.
         extensions: modules that may be imported.
     """
 
@@ -81,9 +81,9 @@ class BatchPredictor:
 
     @cached_property
     def loaded(self) -> Model:
-        """The model. Raises UserError where it cannot be loaded."""
-        found = load(self.model, self._device, self._precision, extensions=self._extensions)
-        return found if self._labels is None else found.with_labels(self._labels)
+        """The model. Raises UserError if it cannot be loaded."""
+        model = load(self.model, self._device, self._precision, extensions=self._extensions)
+        return model if self._labels is None else model.with_labels(self._labels)
 
     @cached_property
     def _rows(self) -> RowPredictor:
@@ -91,68 +91,71 @@ class BatchPredictor:
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """The columns that a batch gets, with an example of what stands in each; they are the same for every batch."""
-        found = columns_of(self._rows.tasks, windows=self._long == "windows")
-        named = {name: value for name, value in found.items() if name not in ("text", "text_pair")}
-        return {**named, ERROR: ""} if self._errors == "column" else named
+        """The columns added to a batch, with an example value for each; they are the same for every batch."""
+        columns = columns_of(self._rows.tasks, windows=self._long == "windows")
+        selected = {name: value for name, value in columns.items() if name not in ("text", "text_pair")}
+        return {**selected, ERROR: ""} if self._errors == "column" else selected
 
     def schema(self) -> Any:  # noqa: ANN401
-        """Return the Arrow schema of the columns that a batch gets."""
+        """Return the Arrow schema of the columns added to a batch."""
         import pyarrow as pa
 
         return pa.schema([(name, arrow_type(value)) for name, value in self.columns.items()])
 
     def __call__(self, batch: Any) -> Any:  # noqa: ANN401
-        """Answer a batch, and return it with the answers' columns, in the same order of rows.
+        """Predict a batch, and return it with the columns of the predictions, in the same order of rows.
 
         Args:
-            batch: a mapping of columns (lists, NumPy or Arrow arrays) of one length, which comes back as NumPy arrays;
-                or a pyarrow Table or RecordBatch, or a pandas DataFrame, which comes back as Table or DataFrame.
+            batch: a mapping of columns (lists, NumPy or Arrow arrays) of equal length, for which NumPy arrays are
+                returned; or a pyarrow Table or RecordBatch, or a pandas DataFrame, for which a Table or DataFrame is
+                returned.
 
-        Raises DataError for a batch that is none, and (with errors="raise") for a row without a text.
+        Raises DataError for an invalid batch, and (with errors="raise") for a row without a text.
         """
         if type(batch).__name__ in ("Table", "RecordBatch") and hasattr(batch, "schema"):
             return self._arrow(batch)
         if type(batch).__name__ == "DataFrame" and hasattr(batch, "to_dict"):
             return self._frame(batch)
-        named = _named(batch)
-        given = _lists(named)
-        answers = self.answers(given)
-        kept = {name: _array(named[name]) for name in self.kept(list(given))}
-        return {**kept, **{name: _typed(values, self.columns[name]) for name, values in answers.items()}}
+        columns = _columns_of(batch)
+        lists = _lists(columns)
+        answers = self.answers(lists)
+        kept_columns = {name: _array(columns[name]) for name in self.kept(list(lists))}
+        return {**kept_columns, **{name: _typed(values, self.columns[name]) for name, values in answers.items()}}
 
     def answers(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return the answers of rows that are given by columns, by column. Raises DataError as calling does."""
+        """Return the predictions, by column, for rows given by columns. Raises DataError like calling the predictor."""
         self.kept(list(columns))
         names = list(columns)
         answers = self.answer_rows(
             [dict(zip(names, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
         )
-        found: dict[str, list[Any]] = {name: [] for name in self.columns}
+        values_by_column: dict[str, list[Any]] = {name: [] for name in self.columns}
         for answer in answers:
-            for name, values in found.items():
+            for name, values in values_by_column.items():
                 values.append(answer[name])
-        return found
+        return values_by_column
 
     def answer_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the answers of rows, each by column. Raises DataError as calling does."""
+        """Yield the predictions of rows, each by column. Raises DataError like calling the predictor."""
         for number, answer in enumerate(self._rows.answer(rows), start=1):
             if answer.prediction is None and self._errors == "raise":
-                raise DataError(f"row {number} of the batch: {answer.reason}; errors='column' answers the others")
+                raise DataError(
+                    f"row {number} of the batch: {answer.reason}; use errors='column' to predict the others"
+                )
             cells = {} if answer.prediction is None else flat(answer.prediction.to_json())
             yield {name: answer.reason if name == ERROR else cells.get(name) for name in self.columns}
 
     def kept(self, names: Sequence[str]) -> list[str]:
-        """Return which columns come back. Raises DataError where one is not there, or has the name of an answer's."""
-        kept = list(names if self._keep is None else self._keep)
-        for name in kept:
+        """Return the columns to keep. Raises DataError if one is missing, or has the name of a prediction's column."""
+        kept_names = list(names if self._keep is None else self._keep)
+        for name in kept_names:
             if name not in names:
                 raise DataError(f"keep: no column {name!r} in the batch, which has: {', '.join(names)}")
             if name in self.columns:
                 raise DataError(
-                    f"the batch has a column {name!r}, as an answer has; rename it, or leave it out of keep"
+                    f"the batch has a column {name!r}, like the predictions; rename it, or leave it out of keep"
                 )
-        return kept
+        return kept_names
 
     def _arrow(self, table: Any) -> Any:  # noqa: ANN401
         import pyarrow as pa
@@ -180,8 +183,8 @@ def _require_distinct(names: Sequence[str]) -> None:
         raise DataError(f"two columns of the batch are named {twice!r}; give every column a name of its own")
 
 
-def _named(batch: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the columns of a mapping by their names as texts. Raises DataError where it is no batch."""
+def _columns_of(batch: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the columns of a mapping by their names as text. Raises DataError for an invalid batch."""
     if not isinstance(batch, Mapping):
         raise DataError(
             f"found a batch of type {type(batch).__name__}; expected a mapping of columns, a pyarrow Table or a pandas "
@@ -192,13 +195,13 @@ def _named(batch: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _lists(batch: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return columns as lists of plain values. Raises DataError where one is no list, or longer than another."""
+    """Return columns as lists of plain values. Raises DataError if one is not a list, or lengths differ."""
     columns: dict[str, list[Any]] = {}
     for name, column in batch.items():
-        # A set has no order that its cells could share with those of another column.
+        # A set has no order, so its cells cannot be matched with those of other columns.
         cells = hasattr(column, "__len__") and getattr(column, "ndim", 1) > 0
         if not cells or isinstance(column, str | bytes | Mapping | Set):
-            raise DataError(f"the column {name!r} is no list of cells; a batch of one text is {{{name!r}: [text]}}")
+            raise DataError(f"the column {name!r} is not a list of cells; a batch of one text is {{{name!r}: [text]}}")
         columns[name] = column.to_pylist() if hasattr(column, "to_pylist") else _plain(column)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -209,12 +212,12 @@ def _lists(batch: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _plain(column: Any) -> list[Any]:  # noqa: ANN401
     try:
         return [plain(cell) for cell in column]
-    except (ValueError, RecursionError):  # bytes and the like, which no task may ask for
+    except (ValueError, RecursionError):  # bytes and the like, which no task may read
         return list(column)
 
 
 def _array(column: Any) -> Any:  # noqa: ANN401
-    """Return a column as a NumPy array; lists of lists as one of objects."""
+    """Return a column as a NumPy array; lists of lists as an object array."""
     if isinstance(column, np.ndarray):
         return column
     if hasattr(column, "to_numpy"):
@@ -226,21 +229,21 @@ def _array(column: Any) -> Any:  # noqa: ANN401
 
 
 def _are_numbers(cells: Sequence[Any]) -> bool:
-    """Whether cells are numbers that one type of NumPy's holds as they are: an identifier is never rounded."""
+    """Whether cells are numbers that a NumPy type represents exactly: identifiers must not be rounded."""
     if all(type(cell) is int for cell in cells):
         return all(_LEAST_WHOLE <= cell <= _MOST_WHOLE for cell in cells)
     return all(type(cell) is float or (type(cell) is int and abs(cell) <= _MOST_EXACT) for cell in cells)
 
 
 def _objects(cells: Sequence[Any]) -> Any:  # noqa: ANN401
-    found = np.empty(len(cells), dtype=object)
+    array = np.empty(len(cells), dtype=object)
     for place, cell in enumerate(cells):
-        found[place] = cell
-    return found
+        array[place] = cell
+    return array
 
 
 def _typed(values: Sequence[Any], example: Any) -> Any:  # noqa: ANN401
-    """Return a column of answers, of the same type in every batch; a missing number is NaN."""
+    """Return a column of predictions, with the same type in every batch; missing numbers are NaN."""
     if isinstance(example, float):
         return np.array([np.nan if value is None else value for value in values], np.float64)
     if type(example) in (bool, int) and None not in values:

@@ -1,4 +1,4 @@
-"""A worker as a process: shards come by stdin, answers go to stdout, and it ends with the process that started it."""
+"""A worker process: receives shards on stdin, sends predictions to stdout, and ends with its parent process."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from polytask.launch import follow
 
 
 def main() -> None:
-    """Answer the shards that stdin brings; what comes out goes to stdout. None in place of a shard ends it."""
+    """Predict shards from stdin, and send the results to stdout. None instead of a shard ends the process."""
     follow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # what a library prints is for people
-    given = Connection(os.dup(0), writable=False)
+    os.dup2(2, 1)  # output of libraries goes to stderr
+    connection = Connection(os.dup(0), writable=False)
     options: WorkOptions
-    options, place = given.recv()
+    options, place = connection.recv()
     try:
         predictor = ShardPredictor(options, place)
         out.send(predictor.facts)
         shards: SimpleQueue[Shard | None] = SimpleQueue()
         stopping = threading.Event()
-        threading.Thread(target=_read_ahead, args=(given, shards, stopping), daemon=True, name="shards").start()
+        threading.Thread(target=_read_ahead, args=(connection, shards, stopping), daemon=True, name="shards").start()
         while (shard := shards.get()) is not None and not stopping.is_set():
             out.send(predictor.answer(shard))
     except PolytaskError as error:
@@ -39,11 +39,11 @@ def main() -> None:
 
 
 def _read_ahead(connection: Connection, shards: SimpleQueue[Shard | None], stopping: threading.Event) -> None:
-    """Take shards while others are being answered, so that whoever hands them out need not wait."""
+    """Receive shards while others are being predicted, so that the sender does not have to wait."""
     while True:
         try:
             shard = connection.recv()
-        except (EOFError, OSError, pickle.UnpicklingError):  # whoever started this has ended
+        except (EOFError, OSError, pickle.UnpicklingError):  # the parent process has ended
             shard = None
         if shard is None:
             stopping.set()

@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine."""
+"""Workers as processes on this machine."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class WorkerProcess(Worker):
         self._send(None)
 
     def _send(self, value: Any) -> None:  # noqa: ANN401
-        """Send a value; that the process has died is told by what comes from it."""
+        """Send a value; `receive` reports if the process has died."""
         with suppress(OSError):
             self.shards.send(value)
 
     def receive(self) -> Any:  # noqa: ANN401
-        """Return what the process says, or how it has ended."""
+        """Return the next message of the process, or how it has ended."""
         try:
             return self.answers.recv()
         except (EOFError, OSError):
             with suppress(Exception):
-                self.process.wait(1)  # its own code, before it is killed
+                self.process.wait(1)  # get its own exit code before it is killed
             self.end()
             code = self.process.wait()
             return WorkerEnded(f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
@@ -65,9 +65,12 @@ class WorkerProcess(Worker):
 
 
 class WorkerProcesses(Workers[WorkerProcess]):
-    """Processes of this machine, each with its part of the cores; they end with this one, however it ends.
+    """Processes on this machine, each with a share of the cores; they end with this one, however it ends.
 
     Args:
+        options: how rows are predicted and written.
+        count: number of processes.
+        facts: values that each worker must report about its model.
         tied: ties them to this process.
     """
 
@@ -82,6 +85,6 @@ class WorkerProcesses(Workers[WorkerProcess]):
         return WorkerProcess(self._tied, self.options, place, self._threads)
 
     def events(self, timeout_s: float) -> list[tuple[WorkerProcess, Any]]:
-        by_answers: dict[Any, WorkerProcess] = {one.answers: one for one in self.workers if not one.ended}
-        told = wait(list(by_answers), timeout_s)
-        return [(by_answers[connection], by_answers[connection].receive()) for connection in told]
+        by_answers: dict[Any, WorkerProcess] = {worker.answers: worker for worker in self.workers if not worker.ended}
+        ready = wait(list(by_answers), timeout_s)
+        return [(by_answers[connection], by_answers[connection].receive()) for connection in ready]

@@ -1,4 +1,4 @@
-"""Workers that are Ray actors, on the machines of a cluster; this process reads the rows, and writes the answers."""
+"""Workers as Ray actors on the machines of a cluster; this process reads the rows and writes the predictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polytask.ray_cluster.session import machines_of, share_of
 
 
 class ShardActor:
-    """What runs on the cluster: loads the model once, and answers shards."""
+    """The actor on the cluster: loads the model once, and predicts shards."""
 
     def __init__(self, options: WorkOptions, place: int) -> None:
         self._options = options
@@ -25,7 +25,7 @@ class ShardActor:
         self._predictor: ShardPredictor | None = None
 
     def load(self) -> dict[str, str] | Failure:
-        """Load the model, and say which one it is."""
+        """Load the model, and return facts about it."""
         try:
             self._predictor = ShardPredictor(self._options, self._place)
         except PolytaskError as error:
@@ -33,7 +33,7 @@ class ShardActor:
         return self._predictor.facts
 
     def answer(self, shard: Shard) -> ShardAnswers | Failure:
-        """Answer a shard."""
+        """Predict a shard."""
         assert self._predictor is not None
         try:
             return self._predictor.answer(shard)
@@ -42,48 +42,51 @@ class ShardActor:
 
 
 class _Actor(Worker):
-    """An actor's handle, and what it was asked and has not answered, the oldest first."""
+    """The handle of an actor, with its pending calls, oldest first."""
 
     def __init__(self, ray: Any, actor: Any, place: int) -> None:  # noqa: ANN401
         super().__init__(place)
         self._ray = ray
         self._actor = actor
-        self.asked: deque[Any] = deque([actor.load.remote()])
+        self.pending: deque[Any] = deque([actor.load.remote()])
 
     def give(self, shard: Shard) -> None:
-        self.asked.append(self._actor.answer.remote(shard))
+        self.pending.append(self._actor.answer.remote(shard))
 
     def finish(self) -> None:
-        """Have it answer no shard that it has not begun; what is being answered cannot be cancelled."""
-        for asked in list(self.asked)[1:]:
-            self._ray.cancel(asked)
+        """Cancel all shards except the current one, which cannot be cancelled."""
+        for call in list(self.pending)[1:]:
+            self._ray.cancel(call)
 
     def receive(self) -> Any:  # noqa: ANN401
-        """Return what became of the oldest that it was asked; None where that was cancelled."""
-        asked = self.asked.popleft()
+        """Return the result of the oldest pending call; None if it was cancelled."""
+        call = self.pending.popleft()
         try:
-            return self._ray.get(asked)
+            return self._ray.get(call)
         except self._ray.exceptions.TaskCancelledError:
             self.held.popleft()
             return None
-        except self._ray.exceptions.RayTaskError as error:  # a fault of ours; it holds the traceback
-            over = self.held[0].told() if self.held else "no rows yet"
-            raise PolytaskError(f"a worker failed over {over}; the same command goes on from there\n{error}") from None
+        except self._ray.exceptions.RayTaskError as error:  # a bug of polytask; contains the traceback
+            rows = self.held[0].describe() if self.held else "no rows yet"
+            raise PolytaskError(f"a worker failed over {rows}; the same command goes on from there\n{error}") from None
         except self._ray.exceptions.RayError as error:
-            self.asked.clear()
+            self.pending.clear()
             return WorkerEnded(f"has ended ({type(error).__name__})")
 
     def end(self) -> None:
-        self.asked.clear()
+        self.pending.clear()
         with suppress(self._ray.exceptions.RayError):
             self._ray.kill(self._actor)
 
 
 class RayActors(Workers[_Actor]):
-    """Actors, each with its part of the cluster's cores and GPUs.
+    """Actors, each with a share of the cluster's cores and GPUs.
 
     Args:
-        ray: Ray, connected.
+        options: how rows are predicted and written.
+        count: number of actors.
+        facts: values that each worker must report about its model.
+        ray: the connected Ray module.
     """
 
     def __init__(self, options: WorkOptions, count: int, facts: Mapping[str, str], ray: Any) -> None:  # noqa: ANN401
@@ -97,7 +100,7 @@ class RayActors(Workers[_Actor]):
         return _Actor(self._ray, self._kind.remote(self.options, place), place)
 
     def events(self, timeout_s: float) -> list[tuple[_Actor, Any]]:
-        by_asked = {one.asked[0]: one for one in self.workers if one.asked}
+        by_asked = {one.pending[0]: one for one in self.workers if one.pending}
         if not by_asked:
             return []
         self._ray.wait(list(by_asked), num_returns=1, timeout=timeout_s)

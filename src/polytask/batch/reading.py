@@ -1,4 +1,4 @@
-"""Input files: which ones there are, what is known of them before the first row is answered, and their rows."""
+"""Input files: finds them, checks them before the first row is predicted, and reads their rows."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from polytask.predict.source import STDIN, PredictionSource
 from polytask.tabular import cells_of
 from polytask.tasks import Task
 
-# Rows of each file that are looked at before the first one is answered.
+# Number of rows of each file that are checked before the first row is predicted.
 _HEAD = 100
 _LISTED = 20
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file that is to be answered.
+    """An input file.
 
     Attributes:
-        path: as it was given.
-        stem: what the names of its answers begin with; no other file has the same.
-        size: its bytes.
-        changed: when it was written last, in nanoseconds.
-        digest: sha256 of its content.
-        rows: how many there are, where the file says so.
+        path: path as given.
+        stem: unique prefix of the names of its output files.
+        size: size in bytes.
+        changed: modification time in nanoseconds.
+        digest: SHA-256 of its content.
+        rows: number of rows, if the file contains it.
     """
 
     path: str
@@ -45,33 +45,35 @@ class Input:
 
     @classmethod
     def of(cls, path: str, stem: str) -> Input:
-        """Look at a file. Raises DataError where it is none, or a parquet file that cannot be read."""
+        """Describe a file. Raises DataError if it is missing, or is a Parquet file that cannot be read."""
         rows = None if Path(path).suffix.lower() != ".parquet" else _parquet_rows(path)
-        status = Path(path).stat()  # before it is read: a change from here on is seen
+        status = Path(path).stat()  # before reading, so that later changes are detected
         return cls(path, stem, status.st_size, status.st_mtime_ns, file_digest(Path(path)), rows)
 
 
 def find_inputs(names: Sequence[str], out: Path) -> list[Input]:
-    """Return the files that paths, folders and patterns name, in this order.
+    """Return the files given by paths, folders and patterns, in this order.
 
-    Raises DataError naming all files that cannot be used, ConfigError where the answers would fall among the texts.
+    Raises DataError naming all unusable files, ConfigError if an input file is in the output folder.
     """
     paths: list[str] = []
     for name in names:
         if name == STDIN:
-            raise ConfigError("file: found -, the standard input, among several workers; save it as a file first")
+            raise ConfigError(
+                "file: found -, the standard input, with several files or workers; save it as a file first"
+            )
         paths.extend(files_of(name))
     _require_apart(paths, out)
-    found: list[Input] = []
+    inputs: list[Input] = []
     wrong: list[str] = []
     for path, stem in zip(paths, _stems(paths), strict=True):
         try:
             require_file(Path(path))
-            found.append(Input.of(path, stem))
+            inputs.append(Input.of(path, stem))
         except DataError as error:
             wrong.append(str(error))
     _raise_all(wrong)
-    return found
+    return inputs
 
 
 def _require_apart(paths: Sequence[str], out: Path) -> None:
@@ -79,14 +81,14 @@ def _require_apart(paths: Sequence[str], out: Path) -> None:
     for path in paths:
         place = Path(path).resolve()
         if place in seen:
-            raise ConfigError(f"file: {path} is named twice, and its rows would be answered twice; name it once")
+            raise ConfigError(f"file: {path} is given twice; give it once")
         if place.is_relative_to(out.resolve()):
-            raise ConfigError(f"out: {path}, which is to be answered, lies in {out}; name another folder")
+            raise ConfigError(f"out: the input file {path} is in {out}; name another folder")
         seen.add(place)
 
 
 def _stems(paths: Sequence[str]) -> list[str]:
-    """Return the files' names without what says their format; where two are alike, the second gets a number."""
+    """Return the names of the files without extension, made unique by numbers."""
     used: set[str] = set()
     stems: list[str] = []
     for path in paths:
@@ -120,11 +122,11 @@ def _parquet_rows(path: str) -> int:
         with pq.ParquetFile(path) as parquet:
             return parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a parquet file ({error}); write it anew, or leave it out") from None
+        raise DataError(f"{path}: not a Parquet file ({error}); write it again, or leave it out") from None
 
 
 class FileRows:
-    """The rows of one file, those that cannot be read among them."""
+    """The rows of one file, including unreadable ones."""
 
     def __init__(self, path: str, written: Mapping[str, str]) -> None:
         self._refused: list[tuple[int, UnreadableRow]] = []
@@ -137,7 +139,7 @@ class FileRows:
         return reason.removeprefix(f"{self.source.place(line)}: ").removeprefix(f"{self.source.path}: ")
 
     def rows(self) -> Generator[tuple[int, Row | UnreadableRow]]:
-        """Yield what the file holds with its line; where it breaks off, the reason is the last."""
+        """Yield the rows with their line numbers; if reading stops early, the last one is the reason."""
         number = 0
         try:
             for number, row in self.source.rows():
@@ -146,7 +148,7 @@ class FileRows:
             yield from self._refusals()
         except DataError as error:
             yield from self._refusals()
-            reason = f"{self._bare(number + 1, str(error))}; no row from here on was read"
+            reason = f"{self._bare(number + 1, str(error))}; the rows from here on were not read"
             yield number + 1, UnreadableRow(reason, rest=True)
         finally:
             self.source.close()
@@ -160,9 +162,9 @@ class FileRows:
 def preview(
     inputs: Iterable[Input], written: Mapping[str, str], columns: Columns, tasks: Mapping[str, Task]
 ) -> dict[str, Any]:
-    """Look at the first rows of every file, and return an example of each column that the answers keep.
+    """Check the first rows of every file, and return an example of each column to keep.
 
-    Raises DataError, naming all files that cannot be read from their beginning on, or have no column with a text.
+    Raises DataError naming all files whose beginning cannot be read, or that have no text column.
     """
     columns.require_possible(tasks.values())
     examples: dict[str, Any] = {}
@@ -187,14 +189,14 @@ def _preview_of(file: Input, written: Mapping[str, str], columns: Columns, tasks
     rows = [row for row in head if not isinstance(row, str | UnreadableRow)]
     if not rows:
         if columns != Columns() and any(isinstance(row, str) for row in head):
-            raise DataError(f"{file.path}: the file is read as texts, one a line; it has no columns")
+            raise DataError(f"{file.path}: the file is read as texts, one per line; it has no columns")
         return {}
     _require_columns(file, rows, columns, tasks)
     examples: dict[str, Any] = {}
     for row in rows:
         try:
             kept = columns.read(row, tasks.values())[1]
-        except DataError:  # told when its turn comes
+        except DataError:  # reported when its turn comes
             continue
         for name, value in kept.items():
             examples[name] = value if examples.get(name) is None else examples[name]
@@ -204,7 +206,7 @@ def _preview_of(file: Input, written: Mapping[str, str], columns: Columns, tasks
 def _require_columns(
     file: Input, rows: Sequence[Mapping[str, Any]], columns: Columns, tasks: Mapping[str, Task]
 ) -> None:
-    """Raise DataError where no row has a column that is needed."""
+    """Raise DataError if no row has a required column."""
     cells: dict[str, Any] = {}
     for row in rows:
         cells.update(cells_of(row))
@@ -213,7 +215,7 @@ def _require_columns(
             raise DataError(f"{file.path}: no column {name!r}, which holds the text ({nearest(name, cells)})")
     for name in columns.keep:
         if name not in cells:
-            raise DataError(f"{file.path}: no column {name!r}, which is to be kept ({nearest(name, cells)})")
+            raise DataError(f"{file.path}: no column {name!r} to keep ({nearest(name, cells)})")
     if not columns.texts:
         wanted = _columns_read(tasks)
         if not wanted & cells.keys():

@@ -1,4 +1,4 @@
-"""Shards: stretches of a file's rows that are answered together, and written as one file."""
+"""Shards: consecutive rows of a file that are predicted together, and written as one file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from polytask.batch.reading import FileRows, Input
 from polytask.errors import DataError
 from polytask.predict.predictor import BLOCK_CHARACTERS
 
-# By default, the rows of a shard: eight blocks of prediction. What a killed process loses is no more than this.
+# Default number of rows per shard: eight blocks of prediction. A killed process loses at most this many.
 SHARD_ROWS = 8192
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some rows of a file.
+    """Consecutive rows of a file.
 
     Attributes:
-        file: the file's place among the inputs.
-        number: the shard's place in the file, from 0.
-        path: the file.
-        last: whether it ends the file.
-        size: the bytes of the file that the rows take, about.
+        file: index of the file among the inputs.
+        number: index of the shard in the file, from 0.
+        path: path of the file.
+        last: whether it is the last shard of the file.
+        size: approximate number of bytes of its rows.
     """
 
     file: int
@@ -36,25 +36,27 @@ class Shard:
 
     @property
     def key(self) -> tuple[int, int]:
-        """The places of its file and of itself."""
+        """The indices of its file and of the shard."""
         return self.file, self.number
 
-    def told(self) -> str:
-        """Say for a person which rows these are."""
+    def describe(self) -> str:
+        """Describe the rows of the shard."""
         return f"{self.path}: rows {self.rows[0][0]} to {self.rows[-1][0]}"
 
 
 def shards_of(
     place: int, file: Input, written: Mapping[str, str], rows: int, say: Callable[[str], None]
 ) -> Iterator[Shard]:
-    """Cut a file into shards, which depend on its content alone; a file without rows is one shard without rows.
+    """Split a file into shards, depending only on its content; a file without rows is one empty shard.
 
     Args:
-        place: the file's place among the inputs.
-        rows: of a shard, at most.
-        say: is told how the file was read, at its end.
+        place: index of the file among the inputs.
+        file: the file.
+        written: options for reading the file.
+        rows: maximum number of rows of a shard.
+        say: prints notes on how the file was read, at its end.
 
-    Raises DataError where the file was changed while it was read.
+    Raises DataError if the file changed while it was read.
     """
     reading = FileRows(file.path, written)
     number = position = passed = 0
@@ -76,20 +78,20 @@ def shards_of(
 def _stretches(
     rows: Iterable[tuple[int, Row | UnreadableRow]], most: int
 ) -> Iterator[tuple[tuple[tuple[int, Row | UnreadableRow], ...], bool]]:
-    """Yield stretches of rows, and whether each is the last."""
-    held: list[tuple[int, Row | UnreadableRow]] = []
+    """Yield groups of consecutive rows, and whether each is the last."""
+    group: list[tuple[int, Row | UnreadableRow]] = []
     size = 0
     for numbered in rows:
-        if len(held) == most or size >= BLOCK_CHARACTERS:
-            yield tuple(held), False
-            held, size = [], 0
-        held.append(numbered)
+        if len(group) == most or size >= BLOCK_CHARACTERS:
+            yield tuple(group), False
+            group, size = [], 0
+        group.append(numbered)
         size += _weight(numbered[1])
-    yield tuple(held), True
+    yield tuple(group), True
 
 
 def _weight(value: Any) -> int:  # noqa: ANN401
-    """Return about how many characters a value takes."""
+    """Return the approximate number of characters of a value."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, Mapping):
@@ -100,6 +102,4 @@ def _weight(value: Any) -> int:  # noqa: ANN401
 def _require_unchanged(file: Input, reading: FileRows) -> None:
     status = reading.source.path.stat()
     if (status.st_size, status.st_mtime_ns) != (file.size, file.changed):
-        raise DataError(
-            f"{file.path}: the file was changed while it was being read; name another folder, and begin anew"
-        )
+        raise DataError(f"{file.path}: the file changed while it was being read; name another folder, and start over")

@@ -1,4 +1,4 @@
-"""What a worker does: load the model once, and answer shards. It writes no file."""
+"""The work of a worker: loads the model once, and predicts shards; writes no files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from polytask.version import __version__
 
 @dataclass(frozen=True)
 class WorkOptions:
-    """How rows are answered and written.
+    """How rows are predicted and written.
 
     Attributes:
         model: a model folder, or the folder of a run.
-        examples: an example of each column that the answers keep: the types of a table.
+        examples: an example of each column to keep, which determines the types of a table.
     """
 
     model: str
@@ -46,12 +46,12 @@ class WorkOptions:
 
 @dataclass(frozen=True)
 class ShardAnswers:
-    """The two files that a shard becomes.
+    """The two output files of a shard.
 
     Attributes:
-        key: the shard's.
-        answers: bytes of the answers' file.
-        unanswered: bytes of the file of the rows without an answer, one JSON object a line; empty where there are none.
+        key: key of the shard.
+        answers: content of the file of predictions.
+        unanswered: content of the file of rows without a prediction, one JSON object per line; may be empty.
     """
 
     key: tuple[int, int]
@@ -62,15 +62,16 @@ class ShardAnswers:
 
 
 def model_digest(folder: str | Path) -> str:
-    """Return a hash of a model folder: of its description, which holds the hashes of all other files."""
+    """Return the hash of a model folder's description, which contains the hashes of all other files."""
     return file_digest(model_folder(folder) / FILE)
 
 
 class ShardPredictor:
-    """Answers shards with one model.
+    """Predicts shards with one model.
 
     Args:
-        place: the worker's number, by which several workers share the GPUs of a machine.
+        options: how rows are predicted and written.
+        place: number of the worker, which distributes workers over the GPUs of a machine.
 
     Raises UserError for a model that cannot be loaded, and for options that do not fit it.
     """
@@ -89,7 +90,7 @@ class ShardPredictor:
         WRITERS[options.form].require_packages()
 
     def answer(self, shard: Shard) -> ShardAnswers:
-        """Answer a shard."""
+        """Predict a shard."""
         form = self._options.form
         stream: Any = io.BytesIO() if form == "parquet" else io.StringIO()
         writer = WRITERS[form](stream, self._columns)
@@ -104,11 +105,11 @@ class ShardPredictor:
                     try:
                         writer.write({"row": number, **answer.kept}, answer.prediction.to_json())
                         num_answered += 1
-                    except DataError as error:  # a column that a table has no place for
+                    except DataError as error:  # a value that does not fit the table
                         reason = str(error)
                 if reason is not None:
-                    told = {"file": shard.path, "row": number, "reason": reason, "kept": answer.kept}
-                    unanswered.append(to_json(told, "row") + "\n")
+                    record = {"file": shard.path, "row": number, "reason": reason, "kept": answer.kept}
+                    unanswered.append(to_json(record, "row") + "\n")
         writer.close()
         written = stream.getvalue()
         return ShardAnswers(
@@ -121,12 +122,12 @@ class ShardPredictor:
 
 
 def _device(name: str, place: int) -> str:
-    """Return the device of one of several workers: with `auto` they share the GPUs of the machine."""
+    """Return the device of a worker; with `auto`, the workers share the GPUs of the machine."""
     if name != "auto":
         return name
     try:
         import torch
-    except ModuleNotFoundError:  # a model in ONNX form needs none
+    except ModuleNotFoundError:  # an ONNX model does not need torch
         return name
     count = torch.cuda.device_count()
     return f"cuda:{place % count}" if count > 1 else name
@@ -134,16 +135,16 @@ def _device(name: str, place: int) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a worker cannot go on, for the process that started it."""
+    """An error of a worker, for the process that started it."""
 
     message: str
     user: bool
 
     @classmethod
     def of(cls, error: PolytaskError) -> Failure:
-        """Keep what an error says, and whether the input is at fault."""
+        """Store the message of an error, and whether the input is invalid."""
         return cls(str(error), isinstance(error, UserError))
 
     def raised(self) -> PolytaskError:
-        """Return the error again."""
+        """Return the error."""
         return UserError(self.message) if self.user else PolytaskError(self.message)

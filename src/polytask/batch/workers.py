@@ -1,4 +1,4 @@
-"""Workers that answer shards, and what becomes of the shards of one that has ended."""
+"""Workers that predict shards; the shards of a worker that has ended go to another one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from polytask.batch.shards import Shard
 from polytask.batch.worker import Failure, ShardAnswers, WorkOptions
 from polytask.errors import PolytaskError
 
-# Shards that a worker holds: the one that it answers, and the next.
+# Number of shards that a worker holds: the current one, and the next.
 _HELD = 2
-# Deaths of workers after which no other one is started: over one shard, and in a row without an answer.
+# Maximum number of worker deaths: on the same shard, and in a row without a result.
 _DEATHS_OVER_A_SHARD, _DEATHS_IN_A_ROW = 2, 3
 
 
 class Worker(ABC):
-    """Answers shards in the order in which it is given them.
+    """Predicts shards in the order in which it receives them.
 
     Attributes:
-        place: its number, by which several share the GPUs of a machine.
-        held: the shards that it was given and has not answered.
+        place: number of the worker, which distributes workers over the GPUs of a machine.
+        held: the shards that it has received but not finished.
         loaded: whether it has loaded the model.
     """
 
@@ -33,25 +33,27 @@ class Worker(ABC):
 
     @abstractmethod
     def give(self, shard: Shard) -> None:
-        """Have a shard answered after those that it holds."""
+        """Queue a shard after those that it holds."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Finish the shard that it answers, and no other one."""
+        """Finish only the current shard."""
 
     @abstractmethod
     def end(self) -> None:
-        """End it at once; a second time this does nothing."""
+        """End the worker at once; does nothing the second time."""
 
 
 W = TypeVar("W", bound=Worker)
 
 
 class Workers(ABC, Generic[W]):
-    """Workers with one model; a subclass says where they are.
+    """Workers with one model; a subclass determines where they run.
 
     Args:
-        facts: what each worker must say of the model that it loaded.
+        options: how rows are predicted and written.
+        count: number of workers.
+        facts: values that each worker must report about its model.
     """
 
     def __init__(self, options: WorkOptions, count: int, facts: Mapping[str, str]) -> None:
@@ -75,44 +77,46 @@ class Workers(ABC, Generic[W]):
 
     @abstractmethod
     def events(self, timeout_s: float) -> list[tuple[W, Any]]:
-        """Return what workers tell: facts of the model, answers, failures, and how one has ended (an `WorkerEnded`)."""
+        """Return messages of workers: facts about the model, results, failures, and the end of one (`WorkerEnded`)."""
 
     @property
     def busy(self) -> bool:
-        """Whether shards are being answered."""
-        return (bool(self._again) and not self._stopping) or any(one.held for one in self.workers)
+        """Whether shards are being predicted."""
+        return (bool(self._again) and not self._stopping) or any(worker.held for worker in self.workers)
 
     def ready(self) -> bool:
-        """Whether one more shard can be given."""
+        """Whether another shard can be queued."""
         return not self._again and self._has_room()
 
     def _has_room(self) -> bool:
-        return any(one.loaded and len(one.held) < _HELD for one in self.workers)
+        return any(worker.loaded and len(worker.held) < _HELD for worker in self.workers)
 
     def give(self, shard: Shard) -> None:
-        """Have a shard answered."""
-        worker = min((one for one in self.workers if one.loaded), key=lambda one: len(one.held))
+        """Queue a shard."""
+        worker = min(
+            (candidate for candidate in self.workers if candidate.loaded), key=lambda candidate: len(candidate.held)
+        )
         worker.held.append(shard)
         worker.give(shard)
 
     def take(self, timeout_s: float) -> list[ShardAnswers]:
-        """Return what was answered meanwhile. Raises what a worker failed with."""
+        """Return the results so far. Raises the error of a worker that failed."""
         while self._again and not self._stopping and self._has_room():
             self.give(self._again.popleft())
-        answers = [self._receive(worker, told) for worker, told in self.events(timeout_s)]
-        return [one for one in answers if one is not None]
+        answers = [self._receive(worker, message) for worker, message in self.events(timeout_s)]
+        return [answer for answer in answers if answer is not None]
 
-    def _receive(self, worker: W, told: Any) -> ShardAnswers | None:  # noqa: ANN401
-        if isinstance(told, Failure):
-            raise told.raised()
-        if isinstance(told, WorkerEnded):
-            self._replace(worker, told)
+    def _receive(self, worker: W, message: Any) -> ShardAnswers | None:  # noqa: ANN401
+        if isinstance(message, Failure):
+            raise message.raised()
+        if isinstance(message, WorkerEnded):
+            self._replace(worker, message)
             return None
-        if isinstance(told, ShardAnswers):
+        if isinstance(message, ShardAnswers):
             worker.held.popleft()
             self._in_a_row = 0
-            return told
-        self._require_same_model(told)
+            return message
+        self._require_same_model(message)
         worker.loaded = True
         return None
 
@@ -121,51 +125,51 @@ class Workers(ABC, Generic[W]):
             if facts.get(name) != value:
                 raise PolytaskError(
                     f"{self.options.model}: a worker has another {name} than this process ({facts.get(name)}, "
-                    f"and here {value}): it was changed meanwhile; name another folder, and begin anew"
+                    f"and here {value}): it was changed meanwhile; name another folder, and start over"
                 )
 
     def _replace(self, worker: W, ended: WorkerEnded) -> None:
-        """Start another worker in the place of one that has ended, unless it was told to end."""
-        held = list(worker.held)
+        """Start a new worker in place of one that has ended, unless it was asked to end."""
+        shards = list(worker.held)
         worker.held.clear()
         worker.loaded = False
         worker.end()
         if self._stopping:
             return
-        self._require_another(held, ended)
-        self._again.extendleft(reversed(held))
+        self._require_another(shards, ended)
+        self._again.extendleft(reversed(shards))
         self.workers[self.workers.index(worker)] = self.start(worker.place)
 
-    def _require_another(self, held: Sequence[Shard], ended: WorkerEnded) -> None:
-        """Raise PolytaskError where another worker would end as well."""
+    def _require_another(self, shards: Sequence[Shard], ended: WorkerEnded) -> None:
+        """Raise PolytaskError if another worker would end too."""
         self._in_a_row += 1
-        if held:
-            self._deaths[held[0].key] += 1
-        if self._in_a_row < _DEATHS_IN_A_ROW and (not held or self._deaths[held[0].key] < _DEATHS_OVER_A_SHARD):
+        if shards:
+            self._deaths[shards[0].key] += 1
+        if self._in_a_row < _DEATHS_IN_A_ROW and (not shards or self._deaths[shards[0].key] < _DEATHS_OVER_A_SHARD):
             return
-        over = held[0].told() if held else "no rows yet"
+        rows = shards[0].describe() if shards else "no rows yet"
         raise PolytaskError(
-            f"a worker {ended.how}, as others did before, over {over}; where memory is short, take fewer --workers, or "
+            f"a worker {ended.how}, as others did before, over {rows}; if memory is short, use fewer --workers, or "
             "a smaller --shard-rows in another folder; the same command goes on from there"
         )
 
     def stop(self) -> None:
-        """Have every worker finish the shard that it answers, and no other one."""
+        """Let every worker finish only its current shard."""
         self._stopping = True
-        for one in self.workers:
-            one.finish()
+        for worker in self.workers:
+            worker.finish()
 
     def close(self) -> None:
         """End all workers."""
-        for one in self.workers:
-            one.end()
+        for worker in self.workers:
+            worker.end()
 
 
 class WorkerEnded:
-    """That a worker has ended without being asked to.
+    """A worker has ended without being asked to.
 
     Attributes:
-        how: such as "was ended by SIGKILL".
+        how: how it ended, such as "was ended by SIGKILL".
     """
 
     def __init__(self, how: str) -> None:

@@ -1,7 +1,7 @@
 """The command line: results to stdout, progress and messages to stderr.
 
-Exit codes: 0 done, 1 our fault, 2 the input, 130 stopped after saving. One of several processes that has lost its
-device, or cannot reach the others, tells the one that started it (`polytask.launch`).
+Exit codes: 0 success, 1 failure, 2 invalid input, 130 stopped after saving. A process of several that lost its device,
+or cannot reach the others, reports this to the process that started it by another code (`polytask.launch`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 
-# They add their commands, which `--help` lists in this order.
+# These modules add their commands, which `--help` lists in this order.
 from polytask.cli import begin, train
 
 # isort: split
@@ -24,13 +24,13 @@ from polytask.signals import ignore_saving
 
 __all__ = ["SPINS", "app", "begin", "choose", "main", "train", "use"]
 
-# How often a waiting thread of libgomp looks for work before it gives up its core. Its own default is 300,000, which
-# takes the core away from whatever else runs there.
+# How often a waiting libgomp thread checks for work before it yields its core. The default of 300,000 keeps the core
+# from other processes.
 SPINS = "3000"
 
 
 def main() -> None:
-    """Run the command line with the exit codes of the contract."""
+    """Run the command line, and exit with the documented codes."""
     follow()
     ignore_saving()
     _share_cores()
@@ -40,10 +40,10 @@ def main() -> None:
         say(f"error: {error}")
         sys.exit(2)
     except ModuleNotFoundError as error:
-        found = missing_extra(error, "this command")
-        if found is None:
+        missing = missing_extra(error, "this command")
+        if missing is None:
             raise
-        say(f"error: {found}")
+        say(f"error: {missing}")
         sys.exit(2)
     except Interrupted as error:
         say(str(error))
@@ -53,9 +53,9 @@ def main() -> None:
     except PolytaskError as error:
         say(f"error: {error}")
         sys.exit(1)
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # what the system refuses, where no message of its own says what to do
+    except OSError as error:  # errors of the system without a specific message
         place = "" if error.filename is None else f"{error.filename}: "
         say(f"error: {place}{error.strerror or error}")
         sys.exit(2 if place else 1)
@@ -64,14 +64,14 @@ def main() -> None:
 
 
 def _lost(error: ProcessLost) -> int:
-    """Tell what was lost, and return the exit code."""
-    if error.code == DEVICE_LOST:  # of whichever process; what failed there may be a kernel
+    """Report the lost process, and return the exit code."""
+    if error.code == DEVICE_LOST:  # of any process; a kernel may have failed there
         traceback.print_exception(error.__cause__)
     say(f"error: {error}")
     return error.code if "RANK" in os.environ else 1
 
 
 def _share_cores() -> None:
-    """Let threads that wait give up their core soon, unless the user has said how they wait; before torch is loaded."""
+    """Let waiting threads yield their core early, unless the user set this; must run before torch is loaded."""
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS

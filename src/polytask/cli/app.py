@@ -1,4 +1,4 @@
-"""The application that commands are added to, and how it speaks."""
+"""The application that the commands are added to, and its messages."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from polytask.version import __version__
 # The groups in which `polytask --help` lists the commands.
 BEGIN, TRAIN, CHOOSE, USE = "Begin", "Train", "Choose what the tasks share", "Use a trained model"
 
-# Newer versions of typer bring a click of their own, so the class is taken from what typer shows of it.
+# Newer versions of typer bundle click, so the class is taken from typer's public API.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; an unknown option that is a value of the configuration is told as such."""
+    """The commands; for an unknown option that exists in the configuration, the error suggests --set."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        found = super().get_command(ctx, cmd_name)
-        for one in [] if found is None else found.params:
-            if getattr(one, "is_flag", False):
-                one.metavar = " "  # a flag takes no value, whatever its type
-        return found
+        command = super().get_command(ctx, cmd_name)
+        for param in [] if command is None else command.params:
+            if getattr(param, "is_flag", False):
+                param.metavar = " "  # a flag takes no value, whatever its type
+        return command
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         try:
             return super().invoke(ctx)
         except _UsageError as error:
-            _tell_what_is_missing(error)
+            _explain_missing_parameter(error)
             option, command = getattr(error, "option_name", None), getattr(error, "ctx", None)
-            if option is None or command is None or "overrides" not in {one.name for one in command.command.params}:
+            if option is None or command is None or "overrides" not in {param.name for param in command.command.params}:
                 raise
             from polytask.config.explain import path_like, paths_of
 
@@ -43,12 +43,12 @@ class _Commands(typer.core.TyperGroup):
             if path is None:
                 raise
             raise UserError(
-                f"{option}: no such option; what the configuration holds is set by its path: --set {path}=VALUE"
+                f"{option}: no such option; set values of the configuration by their path: --set {path}=VALUE"
             ) from None
 
 
-def _tell_what_is_missing(error: Any) -> None:  # noqa: ANN401
-    """Add to the message that a parameter is missing what it is for, as its help says."""
+def _explain_missing_parameter(error: Any) -> None:  # noqa: ANN401
+    """Add the help of a missing parameter to the error message."""
     meaning = getattr(getattr(error, "param", None), "help", None)
     if type(error).__name__ == "MissingParameter" and meaning and not error.message:
         error.message = f"It is: {meaning}"
@@ -81,7 +81,7 @@ def options(
 
 
 def say(text: str) -> None:
-    """Print a message to stderr; of several processes only the first one speaks."""
+    """Print a message to stderr; with several processes, only the first one prints."""
     from polytask.terminal import visible
 
     if os.environ.get("RANK", "0") == "0":

@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and how their values are read."""
+"""Arguments shared by several commands, and functions that parse their values."""
 
 from __future__ import annotations
 
@@ -18,80 +18,86 @@ if TYPE_CHECKING:
     from polytask.options import Options
     from polytask.predict.predictor import Model
 
-# Runs of each arm of a comparison.
+# Maximum number of runs of each arm of a comparison.
 MOST_SEEDS = 100
 
 
 def allow_extensions(names: list[str] | None) -> list[str] | None:
-    """Import extensions as soon as they are named: what follows may be about what they add."""
+    """Import extensions as soon as they are named: later arguments may refer to what they add."""
     from polytask.extensions import import_extensions
 
     import_extensions(names or (), place="--extension")
     return names
 
 
-ConfigPath = Annotated[Path, typer.Argument(help="Configuration (YAML).", show_default=False)]
+ConfigPath = Annotated[Path, typer.Argument(help="Configuration file (YAML).", show_default=False)]
 ModelPath = Annotated[Path, typer.Argument(help="Folder of a run, or model folder.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
 ]
-Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Only these tasks.")]
+Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Use only these tasks.")]
 Written = Annotated[
     list[str] | None,
-    typer.Option("--written", metavar="KEY=VALUE", help="How the files are written, such as separator=;"),
+    typer.Option("--written", metavar="KEY=VALUE", help="Option for reading the files, such as separator=;"),
 ]
-EveryMetric = Annotated[bool, typer.Option("--all", help="Show every metric, not the main one alone.")]
+EveryMetric = Annotated[bool, typer.Option("--all", help="Show all metrics instead of the main one only.")]
 LongTexts = Annotated[
-    str, typer.Option("--long", help="Texts that are too long: truncate, or windows: read all in overlapping parts.")
+    str,
+    typer.Option(
+        "--long", help="How to handle long texts: truncate, or windows to read the whole text in overlapping parts."
+    ),
 ]
 Extensions = Annotated[
     list[str] | None,
     typer.Option(
         "--extension", metavar="MODULE", callback=allow_extensions, is_eager=True,
-        help="Import this module with methods of your own; it runs code. May be repeated.",
+        help="Import a module with your own methods; runs its code. May be repeated.",
     ),
 ]  # fmt: skip
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 PrecisionName = Annotated[
     str | None,
-    typer.Option("--precision", help="auto, fp32 or bf16.", show_default="that in which the model was scored"),
+    typer.Option("--precision", help="auto, fp32 or bf16.", show_default="the precision the model was scored in"),
 ]
 
 
 def with_options(options: type[Options], *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command, in place of `**given`, a flag for each field of a class of options: its name, help and default.
+    """Replace the `**given` of a command by flags for all fields of an options class, with name, help and default.
 
     Args:
-        names: parameters of the command itself that come before the flags.
+        options: the options class.
+        names: parameters of the command itself, which come before the flags.
     """
 
     kind = inspect.Parameter.KEYWORD_ONLY
 
     def flag(name: str, field: FieldInfo) -> inspect.Parameter:
         hints = [hint for hint in (int, float) if hint in (field.annotation, *get_args(field.annotation))]
-        shown = "" if field.default is None else f" (default: {field.default})"
-        said = field.description or name
-        # The parameter's own default is None, by which a flag that was not given is told.
-        told = f"{said[:1].upper()}{said[1:].removesuffix(', ...')}"
+        default = "" if field.default is None else f" (default: {field.default})"
+        description = field.description or name
+        # The parameter's own default is None, which marks a flag that was not given.
+        sentence = f"{description[:1].upper()}{description[1:].removesuffix(', ...')}"
         if field.annotation is bool:
-            option = typer.Option(f"--{name}", help=f"{told}.", show_default=False)
+            option = typer.Option(f"--{name}", help=f"{sentence}.", show_default=False)
             return inspect.Parameter(name, kind, default=None, annotation=Annotated[bool | None, option])
-        option = typer.Option(help=f"{told}{shown}.", show_default=False)
+        option = typer.Option(help=f"{sentence}{default}.", show_default=False)
         annotation = Annotated[(hints[0] if hints else str) | None, option]
         return inspect.Parameter(name, kind, default=None, annotation=annotation)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names]
+        parameters = [
+            value for name, value in inspect.signature(command, eval_str=True).parameters.items() if name in names
+        ]
         flags = [flag(name, field) for name, field in options.model_fields.items()]
-        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        command.__signature__ = inspect.Signature([*parameters, *flags])  # type: ignore[attr-defined]
         return command
 
     return decorate
 
 
 def load_model(folder: Path, device: str, precision: str | None) -> Model:
-    """Load a model folder for what a command line says. Raises UserError for a bad folder, device or precision."""
+    """Load a model folder with the values of a command line. Raises UserError for a bad folder, device or precision."""
     from polytask.predict.load import load
     from polytask.terms import Precision
 
@@ -99,12 +105,12 @@ def load_model(folder: Path, device: str, precision: str | None) -> Model:
 
 
 def split_names(text: str) -> list[str]:
-    """Split names joined by commas."""
+    """Split a comma-separated list of names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def read_files(items: Iterable[str]) -> dict[str, str]:
-    """Read TASK=FILE, or a file for all tasks."""
+    """Parse arguments of the form TASK=FILE, or FILE for all tasks."""
     files: dict[str, str] = {}
     for item in items:
         name, equals, path = item.partition("=")
@@ -113,12 +119,12 @@ def read_files(items: Iterable[str]) -> dict[str, str]:
 
 
 def read_written(items: Iterable[str] | None) -> dict[str, str]:
-    """Read KEY=VALUE of how files are written."""
+    """Parse KEY=VALUE options for reading files."""
     return {key: value for key, _, value in (item.partition("=") for item in items or ())}
 
 
 def read_long(text: str) -> Long:
-    """Read what becomes of long texts. Raises UserError for an unknown way."""
+    """Parse the handling of long texts. Raises UserError for an unknown value."""
     from polytask.data.windows import Long
 
     if text not in get_args(Long):
@@ -127,14 +133,14 @@ def read_long(text: str) -> Long:
 
 
 def read_seeds(text: str) -> int | list[int]:
-    """Read how many seeds, or which. Raises UserError when it is neither."""
+    """Parse a number of seeds, or a list of seeds. Raises UserError for anything else."""
     try:
-        found = [int(item) for item in split_names(text)]
+        seeds = [int(item) for item in split_names(text)]
     except ValueError:
-        found = []
-    if not found or min(found) < 0 or ("," not in text and found[0] > MOST_SEEDS):
+        seeds = []
+    if not seeds or min(seeds) < 0 or ("," not in text and seeds[0] > MOST_SEEDS):
         raise UserError(
-            f"--seeds: found {text[:100]!r}; expected how many, such as 3 (at most {MOST_SEEDS}), or a list such as "
-            "13,14,15"
+            f"--seeds: found {text[:100]!r}; expected a number of seeds, such as 3 (at most {MOST_SEEDS}), or a "
+            "list such as 13,14,15"
         )
-    return found if "," in text else found[0]
+    return seeds if "," in text else seeds[0]

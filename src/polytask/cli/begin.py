@@ -1,4 +1,4 @@
-"""Commands for the first minutes: an example, a configuration, and what is wrong with it."""
+"""Commands for getting started: an example, a first configuration, and its check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from polytask.cli.arguments import (
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the data, the configuration and the run.")] = Path("quickstart"),
 ) -> None:
-    """Train the bundled example (three tasks on the same texts) and answer three texts; needs no network."""
+    """Train the bundled example (three tasks on the same texts) and predict three texts; needs no network."""
     from polytask.quickstart import quickstart as run_quickstart
 
     run_quickstart(out)
@@ -32,16 +32,16 @@ def quickstart(
 @app.command(rich_help_panel=BEGIN)
 def init(
     files: Annotated[
-        list[str], typer.Argument(help="Data files or folders; names such as train and test make splits.")
+        list[str], typer.Argument(help="Data files or folders; names such as train and test define the splits.")
     ],
     out: Annotated[Path, typer.Option(help="Configuration to write.")] = Path("config.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing configuration.")] = False,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder: hub id or folder.", show_default="by the texts' language")
+        str | None, typer.Option(help="Encoder: hub id or folder.", show_default="by the language of the texts")
     ] = None,
     written: Written = None,
 ) -> None:
-    """Look at data files, propose tasks, and write a configuration with the reasons as comments."""
+    """Inspect data files, propose tasks, and write a configuration with the reasons as comments."""
     from polytask.init import init as write_start
 
     start = write_start(files, out, force=force, encoder=encoder, written=read_written(written))
@@ -58,7 +58,7 @@ def init(
 
 @app.command(rich_help_panel=BEGIN)
 def check(config: ConfigPath, overrides: Overrides = None, extension: Extensions = None) -> None:
-    """Say what would run, and find everything that can be wrong before the first step."""
+    """Show what would run, and find all problems before the first step."""
     del extension
     from polytask.preflight import check as run_check
     from polytask.tables import console, show_assembly

@@ -1,4 +1,4 @@
-"""Commands that train many models to find what the tasks should share, and what they found as a page."""
+"""Commands that train many models to find what the tasks should share, and the report page."""
 
 from __future__ import annotations
 
@@ -26,28 +26,33 @@ from polytask.search.options import AutoOptions
 @with_options(AutoOptions, "config", "out", "overrides", "extension")
 def auto(
     config: ConfigPath,
-    out: Annotated[Path, typer.Option(help="Folder of the search; what lies there is reused.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the search; finished runs in it are reused.", show_default=False)
+    ],
     overrides: Overrides = None,
     extension: Extensions = None,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Find the best plan within a budget: one model, as small as may be, in which no task is worse than its own."""
+    """Find the smallest model within a budget in which no task is worse than its own single model."""
     del extension
     from polytask.artifact.description import read_description
     from polytask.search.search import auto as run_search
     from polytask.search.table import show_search
     from polytask.tables import console
 
-    found = run_search(config, out, overrides=overrides or [], **given)
-    show_search(found, console())
-    for line in next_steps(out, read_description(found.model).tasks.values()):
+    result = run_search(config, out, overrides=overrides or [], **given)
+    show_search(result, console())
+    for line in next_steps(out, read_description(result.model).tasks.values()):
         say(line)
 
 
 @app.command(rich_help_panel=CHOOSE)
 def compare(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); with --to also a comparison's folder.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Configuration file (YAML); with --to also the folder of a comparison.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the comparison; complete runs in it are reused.", show_default=False)
@@ -62,36 +67,45 @@ def compare(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", metavar="NAME=PATH=VALUE", help="A variant; the same name adds a value to it."),
+        typer.Option(
+            "--arm",
+            metavar="NAME=PATH=VALUE",
+            help="A variant of the configuration; repeat the name to set more values.",
+        ),
     ] = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option("--grid", metavar="PATH=A,B", help="Every combination of the values is an arm; may be repeated."),
+        typer.Option(
+            "--grid", metavar="PATH=A,B", help="Values of an option; every combination is an arm. May be repeated."
+        ),
     ] = None,
     arms_file: Annotated[
-        Path | None, typer.Option(help="YAML file with the options of each arm by its name.", show_default=False)
+        Path | None, typer.Option(help="YAML file with the options of each arm by name.", show_default=False)
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="Print the table as csv, latex or markdown.", show_default=False)
     ] = None,
-    seeds: Annotated[str, typer.Option(help="How many, from train.seed on; or a list: 13,14,15.")] = "3",
+    seeds: Annotated[str, typer.Option(help="Number of seeds, starting from train.seed; or a list: 13,14,15.")] = "3",
     folds: Annotated[
         int,
         typer.Option(
             metavar="K",
-            help="Train each model K times, without one of K parts of the training rows, and compare on these parts.",
+            help="Cross-validation: train each model K times, each time without one of K folds of the training rows, "
+            "and compare on these folds.",
             show_default="test rows",
         ),
     ] = 0,
-    floor: Annotated[float, typer.Option(help="Points (hundredths) of its metric that a task may lose.")] = 0.5,
-    jobs: Annotated[int, typer.Option(help="Runs that train at once.")] = 1,
+    floor: Annotated[
+        float, typer.Option(help="Points (hundredths) of its metric that a task may lose against its single model.")
+    ] = 0.5,
+    jobs: Annotated[int, typer.Option(help="Runs to train at the same time.")] = 1,
     ray: Annotated[
         bool, typer.Option("--ray", help="Train the runs on the Ray cluster at RAY_ADDRESS, or on a local one.")
     ] = False,
     overrides: Overrides = None,
     extension: Extensions = None,
 ) -> None:
-    """Train single models and joint ones under one budget, and say for each task whether sharing pays off."""
+    """Train single and joint models under the same budget, and report for each task whether sharing pays off."""
     del extension
     from polytask.comparison import compare as run_comparison
     from polytask.comparison.arms import read_named
@@ -102,22 +116,22 @@ def compare(
     if out is None:
         if arms or arm or grid or arms_file or overrides:
             raise UserError(
-                "--out: name the folder of the comparison; without it only --to is taken, for what is there"
+                "--out: name the folder of the comparison; without it only --to is accepted, for an existing comparison"
             )
         print_table(config, written)
         return
-    found = run_comparison(
+    comparison = run_comparison(
         config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
         arms_file=arms_file, seeds=read_seeds(seeds), folds=folds, floor=floor, jobs=jobs, ray=ray,
         overrides=overrides or [],
     )  # fmt: skip
     if written is None:
-        show_comparison(found, console())
+        show_comparison(comparison, console())
     else:
         print_table(out, written)
-        for note in found.record["notes"]:
-            say(f"To know: {note}")
-    say(f"{found.trained} runs trained, {found.reused} reused; all figures: {out / 'comparison.json'}")
+        for note in comparison.record["notes"]:
+            say(f"Note: {note}")
+    say(f"{comparison.trained} runs trained, {comparison.reused} reused; all figures: {out / 'comparison.json'}")
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -125,12 +139,12 @@ def relate(
     config: ConfigPath,
     out: Annotated[Path | None, typer.Option(help="Folder for relatedness.json and affinity.json.")] = None,
     comparison: Annotated[
-        Path | None, typer.Option(help="Folder of a comparison of the same tasks, to see what foretold it.")
+        Path | None, typer.Option(help="Folder of a comparison of the same tasks, to see which measures predicted it.")
     ] = None,
     overrides: Overrides = None,
     extension: Extensions = None,
 ) -> None:
-    """Say how related the tasks are, from one short probe run (at most a quarter of a joint run)."""
+    """Measure how related the tasks are, in one short probe run (at most a quarter of a joint run)."""
     del extension
     from polytask.probe import relate as run_probe
     from polytask.probe.table import show_relatedness
@@ -145,7 +159,7 @@ def relate(
 def tune(
     config: ConfigPath,
     out: Annotated[
-        Path, typer.Option(help="Folder of the search; trials that lie there count, and go on.", show_default=False)
+        Path, typer.Option(help="Folder of the search; trials in it count, and are continued.", show_default=False)
     ],
     search: Annotated[
         list[str],
@@ -155,18 +169,18 @@ def tune(
             show_default=False,
         ),
     ],
-    trials: Annotated[int, typer.Option(help="How many trials there are to be in all.")] = 20,
-    jobs: Annotated[int, typer.Option(help="Trials that train at once.")] = 1,
+    trials: Annotated[int, typer.Option(help="Total number of trials.")] = 20,
+    jobs: Annotated[int, typer.Option(help="Trials to train at the same time.")] = 1,
     ray: Annotated[
         bool, typer.Option("--ray", help="Train the trials on the Ray cluster at RAY_ADDRESS, or on a local one.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of the suggestions.", show_default="train.seed")] = None,
-    prune: Annotated[bool, typer.Option(help="End trials early that are worse than the median.")] = True,
-    keep: Annotated[int, typer.Option(help="Models that are kept, those of the best trials.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Seed of the suggestions.", show_default="train.seed")] = None,
+    prune: Annotated[bool, typer.Option(help="Stop trials early that are worse than the median.")] = True,
+    keep: Annotated[int, typer.Option(help="Number of models to keep, those of the best trials.")] = 3,
     overrides: Overrides = None,
     extension: Extensions = None,
 ) -> None:
-    """Search hyper-parameters for the best dev score; the best trial's configuration and model are in OUT."""
+    """Search for the hyper-parameters with the best dev score; write the configuration and model of the best to OUT."""
     del extension
     from polytask.tables import console
     from polytask.tuning import tune as run_tuning
@@ -178,12 +192,12 @@ def tune(
     )  # fmt: skip
     show_tuning(tuning, console())
     say(f"best configuration: {tuning.config}; its model: {tuning.model}")
-    say(f"next: polytask report {shlex.quote(str(out))}  # one page: what mattered, and every trial")
+    say(f"next: polytask report {shlex.quote(str(out))}  # one page: important options, and all trials")
 
 
 @app.command(hidden=True)
 def tune_trial(folder: Annotated[Path, typer.Argument()], number: Annotated[int, typer.Argument()]) -> None:
-    """Train one trial of a search; `polytask tune --jobs` starts it."""
+    """Train one trial of a search; started by `polytask tune --jobs`."""
     from polytask.tuning.crew import work_on_trial
 
     work_on_trial(folder, number)
@@ -196,7 +210,8 @@ def report(
         typer.Argument(help="Folder of a run, a comparison, a search (auto, tune) or relatedness.", show_default=False),
     ],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Serve the page on this machine, and follow the folder until Ctrl-C.")
+        bool,
+        typer.Option("--watch", help="Serve the page on this machine, and update it with the folder until Ctrl-C."),
     ] = False,
     port: Annotated[
         int | None, typer.Option(help="Port for --watch.", show_default="a free one", min=0, max=65535)
@@ -209,6 +224,6 @@ def report(
     if watch:
         serve_report(folder, port or 0, typer.echo)
     elif port is not None:
-        raise UserError("--port: found without --watch, which alone listens on a port")
+        raise UserError("--port: found without --watch; only --watch uses a port")
     else:
         typer.echo(write_report(folder))

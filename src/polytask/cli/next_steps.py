@@ -1,4 +1,4 @@
-"""What to do with what a command has made."""
+"""Suggestions for the next commands."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def next_steps(run: Path, tasks: Iterable[Task]) -> list[str]:
-    """Return what to do with a trained run, three lines to be copied."""
+    """Return three commands to use a trained run with, for copying."""
     place = shlex.quote(str(run))
     columns = min((task.input_columns for task in tasks), key=len)
-    asked = f"polytask predict {place} rows.jsonl  # rows with {' and '.join(columns)}"
+    command = f"polytask predict {place} rows.jsonl  # rows with {' and '.join(columns)}"
     return [
         f"next: polytask report {place}  # one page: scores, errors, curves",
-        f"      {asked}" if len(columns) > 1 else f"      echo 'Your text.' | polytask predict {place}",
+        f"      {command}" if len(columns) > 1 else f"      echo 'Your text.' | polytask predict {place}",
         f"      polytask serve {place}  # a page and an HTTP API at http://127.0.0.1:8000",
     ]
 
 
-def doubts(run: Path) -> list[str]:
-    """Return what stands beside a run's scores: where they are of few rows, and how much else `check` has to tell."""
+def score_notes(run: Path) -> list[str]:
+    """Return notes on a run's scores: those from few rows, and the number of other notes from `check`."""
     notes = json.loads(read_text(run / "run.json"))["notes"]
     few = [note for note in notes if " carry a label, and " in note or " carries a label, and " in note]
     rest = len(notes) - len(few)
-    more = f"{rest} more notes on the data are" if rest > 1 else "one more note on the data is"
-    return few + ([f"{more} told by: polytask check {shlex.quote(str(run / 'config.yaml'))}"] if rest else [])
+    more = f"{rest} more notes" if rest > 1 else "one more note"
+    return few + ([f"{more} on the data: polytask check {shlex.quote(str(run / 'config.yaml'))}"] if rest else [])

@@ -19,7 +19,7 @@ from polytask.cli.arguments import (
     ModelPath,
     Overrides,
 )
-from polytask.cli.next_steps import doubts, next_steps
+from polytask.cli.next_steps import next_steps, score_notes
 from polytask.errors import UserError, nearest
 from polytask.regular import read_text
 from polytask.restarts import Restarts
@@ -30,7 +30,7 @@ def train(
     config: ConfigPath,
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
     ray: Annotated[
         int | None,
@@ -46,7 +46,7 @@ def train(
         typer.Option(
             min=0,
             metavar="K",
-            help="Start all processes again from the last checkpoint when one is killed or loses its device; at most K "
+            help="Restart all processes from the last checkpoint if one is killed or loses its device; at most K "
             "times without a new checkpoint.",
         ),
     ] = 0,
@@ -58,12 +58,12 @@ def train(
     if restarts and "TORCHELASTIC_RUN_ID" in os.environ:
         raise UserError("--restarts: found under torchrun, which restarts by itself; give torchrun --max-restarts")
     if (ray is not None or processes > 1 or restarts) and "WORLD_SIZE" not in os.environ:
-        again = Restarts(restarts, out, resume=resume)
+        restarter = Restarts(restarts, out, resume=resume)
         if ray is not None:
-            raise typer.Exit(_train_on_ray(config, overrides or [], processes, ray, again))
+            raise typer.Exit(_train_on_ray(config, overrides or [], processes, ray, restarter))
         from polytask.launch import launch
 
-        raise typer.Exit(again.run(lambda arguments: launch(arguments, processes), sys.argv[1:]))
+        raise typer.Exit(restarter.run(lambda arguments: launch(arguments, processes), sys.argv[1:]))
     from polytask.api import train as run_training
     from polytask.tables import console, show_scores, show_stages
 
@@ -71,25 +71,25 @@ def train(
     if run.scores:
         show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
-        for note in doubts(out):
-            say(f"To know: {note}")
+        for note in score_notes(out):
+            say(f"Note: {note}")
         say(f"model: {out / 'model'}")
         for line in next_steps(out, run.model.tasks.values()):
             say(line)
 
 
-def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int, again: Restarts) -> int:
-    """Run this command on Ray, and return its exit code; what is wrong with the configuration is told before."""
+def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int, restarter: Restarts) -> int:
+    """Run this command on Ray, and return its exit code; errors in the configuration are reported first."""
     from polytask.ray_cluster.session import require_ray
 
     if processes > 1:
-        raise UserError("--ray and --processes: each says how many processes train together; give one of them")
+        raise UserError("--ray and --processes: both set the number of processes that train together; give only one")
     require_ray()
     from polytask.config import load_config
     from polytask.ray_cluster.ranks import launch_on_ray
 
     device = load_config(config, overrides).train.device
-    return launch_on_ray(sys.argv[1:], workers, again, on_gpus=device != "cpu")
+    return launch_on_ray(sys.argv[1:], workers, restarter, on_gpus=device != "cpu")
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -97,9 +97,11 @@ def extend(
     model: ModelPath,
     config: ConfigPath,
     out: Annotated[Path, typer.Option(help="Folder of the new run.", show_default=False)],
-    mode: Annotated[str, typer.Option(help="frozen: old answers stay; joint: everything trains.")] = "frozen",
+    mode: Annotated[
+        str, typer.Option(help="frozen: predictions of old tasks do not change; joint: everything trains.")
+    ] = "frozen",
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
     extension: Extensions = None,
     every: EveryMetric = False,
 ) -> None:

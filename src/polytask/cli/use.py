@@ -39,8 +39,8 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="[FILE]...",
-            help="Texts (one a line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin. Several files, "
-            "a folder or a pattern are answered into the folder --out.",
+            help="Texts (one per line), jsonl, json, csv, tsv, parquet or CoNLL, also .gz; - reads stdin. For several "
+            "files, a folder or a pattern, --out is a folder.",
             show_default="-",
         ),
     ] = None,
@@ -48,28 +48,31 @@ def predict(
     long: LongTexts = "truncate",
     out: Annotated[
         Path | None,
-        typer.Option(help="File for the answers, which appears when it is whole; the folder, of several files."),
+        typer.Option(help="File for the predictions, which appears when it is complete; for several files, a folder."),
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="jsonl, csv or parquet.", show_default="by the name of --out, or jsonl")
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="COLUMN", help="Column of the text; twice for a pair of texts."),
+        typer.Option("--text", metavar="COLUMN", help="Column of the text; give it twice for a pair of texts."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="COLUMN", help="Column that the answers keep beside id; may be repeated."),
+        typer.Option(
+            "--keep", metavar="COLUMN", help="Column to copy to the predictions, in addition to id; may be repeated."
+        ),
     ] = None,
     written: Written = None,
     labels: Annotated[
-        Path | None, typer.Option(help="YAML file: labels with their texts, for tasks of type matching.")
+        Path | None, typer.Option(help="YAML file with labels and their texts, for tasks of type matching.")
     ] = None,
     spans: Annotated[
         str | None, typer.Option(help="Write entities as annotations for doccano, label-studio, prodigy or spacy.")
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Write numbers with all their digits, as a file needs that is to teach.")
+        bool,
+        typer.Option("--exact", help="Write numbers with all digits, as needed for a file that serves as a teacher."),
     ] = False,
     workers: Annotated[
         int | None,
@@ -77,26 +80,27 @@ def predict(
             min=1,
             max=1024,
             show_default="1",
-            help="Processes that answer into the folder --out; killed, the same command goes on.",
+            help="Processes that predict into the folder --out; if killed, run the same command to continue.",
         ),
     ] = None,
     shard_rows: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000_000, show_default="8192", help="Rows of each file in the folder --out."),
+        typer.Option(min=1, max=10_000_000, show_default="8192", help="Number of rows per file in the folder --out."),
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="The workers are actors of the Ray cluster at RAY_ADDRESS, or of a local one.")
+        bool,
+        typer.Option("--ray", help="Run the workers as actors on the Ray cluster at RAY_ADDRESS, or on a local one."),
     ] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
     extension: Extensions = None,
 ) -> None:
-    """Answer texts: one JSON object a line, all tasks from one pass through the encoder."""
+    """Predict texts: one JSON object per line, all tasks from one pass through the encoder."""
     from polytask.cli.label_file import read_labels
     from polytask.predict.columns import Columns
 
     chosen = None if tasks is None else split_names(tasks)
-    how = read_long(long)
+    long_texts = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     names = files or ["-"]
     if workers is not None or shard_rows is not None or ray or are_many(names):
@@ -105,7 +109,7 @@ def predict(
 
         folder, form = read_folder(out, to, spans)
         work = WorkOptions(
-            str(model), form, None if chosen is None else tuple(chosen), how, columns,
+            str(model), form, None if chosen is None else tuple(chosen), long_texts, columns,
             None if labels is None else read_labels(labels), exact, device, cast("Precision | None", precision),
             tuple(extension or ()),
         )  # fmt: skip
@@ -120,7 +124,7 @@ def predict(
     if labels is not None:
         loaded = loaded.with_labels(read_labels(labels))
     answer_lines(
-        loaded, names[0], chosen, long=how, out=out, to=to, spans=spans, columns=columns,
+        loaded, names[0], chosen, long=long_texts, out=out, to=to, spans=spans, columns=columns,
         written=read_written(written), exact=exact, say=say,
     )  # fmt: skip
 
@@ -141,21 +145,21 @@ def evaluate(
     precision: PrecisionName = None,
     extension: Extensions = None,
 ) -> None:
-    """Score a model on new labelled files, with 95 % intervals from a bootstrap over their rows."""
+    """Score a model on new labelled files, with 95 % intervals from a bootstrap over the rows."""
     del extension
     from polytask.api import evaluate as run_evaluation
     from polytask.tables import console, show_scores
 
     chosen = None if tasks is None else split_names(tasks)
-    how = read_long(long)
-    ready = load_model(model, device, precision)
+    long_texts = read_long(long)
+    loaded = load_model(model, device, precision)
     files = read_written(written)
-    found = run_evaluation(ready, read_files(data), tasks=chosen, long=how, files=files)
+    evaluation = run_evaluation(loaded, read_files(data), tasks=chosen, long=long_texts, files=files)
     if as_json:
-        shown = {"scores": found.scores, "intervals": found.intervals} if intervals else found.scores
-        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False, allow_nan=False))
+        output = {"scores": evaluation.scores, "intervals": evaluation.intervals} if intervals else evaluation.scores
+        typer.echo(json.dumps(output, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        show_scores({"score": found.scores}, {}, console(), {"score": found.intervals}, every=every)
+        show_scores({"score": evaluation.scores}, {}, console(), {"score": evaluation.intervals}, every=every)
 
 
 @app.command(rich_help_panel=USE)
@@ -168,7 +172,7 @@ def serve(
     extension: Extensions = None,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Answer texts over HTTP, with a page to try the model on; SIGTERM lets running requests finish."""
+    """Serve predictions over HTTP, with a page to try the model; SIGTERM lets running requests finish."""
     del extension
     from polytask.serving import read_options, serve_model
 
@@ -182,32 +186,32 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="model: polytask's own; onnx: one graph; triton: that graph as a model repository; "
-            "hf, sentence-transformers: a folder a task that these load."
+            help="model: polytask's own format; onnx: one graph; triton: that graph as a model repository; "
+            "hf, sentence-transformers: one folder per task for these libraries."
         ),
     ] = "model",
     tasks: Tasks = None,
     push: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository of the hub.")
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload to this repository on the Hugging Face Hub.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push: make new repositories private.")] = False,
-    quantize: Annotated[str | None, typer.Option(help="onnx, triton: int8, for smaller and faster weights.")] = None,
+    quantize: Annotated[str | None, typer.Option(help="onnx, triton: int8, for a smaller and faster model.")] = None,
     max_loss: Annotated[
         float | None, typer.Option(help="onnx, triton: points (hundredths) of its metric that a task may lose to int8.")
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="onnx, triton: labelled rows to compare on: a file for all tasks, or TASK=FILE."),
+        typer.Option(help="onnx, triton: labelled rows for the comparison: a file for all tasks, or TASK=FILE."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="triton: the model's name on the server [default: polytask].")
     ] = None,
     max_batch_size: Annotated[
-        int | None, typer.Option(help="triton: most rows that pass at a time [default: 64].")
+        int | None, typer.Option(help="triton: maximum number of rows per batch [default: 64].")
     ] = None,
     extension: Extensions = None,
 ) -> None:
-    """Write a trained model with fewer tasks, or in the form of other programs; print the folders."""
+    """Write a trained model with fewer tasks, or in the format of other programs; print the folders."""
     del extension
     from polytask.exports import export as run_export
 
@@ -222,10 +226,10 @@ def export(
         "max_batch_size": max_batch_size,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    found = run_export(model, out, to=to, tasks=chosen, **given)
-    for note in (*found.notes, *(f"uploaded: {place}" for place in found.pushed)):
+    exported = run_export(model, out, to=to, tasks=chosen, **given)
+    for note in (*exported.notes, *(f"uploaded: {place}" for place in exported.pushed)):
         say(note)
-    for folder in found.folders.values():
+    for folder in exported.folders.values():
         typer.echo(folder)
 
 
@@ -238,7 +242,7 @@ def compose(
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     extension: Extensions = None,
 ) -> None:
-    """Put the tasks of several trained models into one; each answers exactly as it did, and equal parts run once."""
+    """Combine the tasks of several trained models into one; predictions do not change, and equal parts run once."""
     del extension
     from polytask.artifact.composition import compose as run_compose
 

@@ -1,4 +1,4 @@
-"""Does sharing pay off? Arms under one budget, single-task baselines, statistics, and a verdict in words."""
+"""Does sharing pay off? Arms under the same budget, single-task baselines, statistics, and a verdict in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arms: what is compared. An arm is a few configurations, one a model; a new kind is one function and one row."""
+"""The arms of a comparison. An arm is one configuration per model; a new kind is one function and one row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polytask.schedule import SCHEDULES
 from polytask.sharing import SHARING
 
 BASELINE = "single"
-# What a task has because there are other tasks.
+# Options of a task that only make sense with other tasks.
 _JOINT_KEYS = ("needs", "reads", "detach_reads", "gate", "weight")
 
 
@@ -27,11 +27,11 @@ class Arm:
     """One way to train the tasks.
 
     Attributes:
-        name: in the tables and in the names of the run folders.
-        parts: its models: the name of a run and its configuration.
-        overrides: what a person gave for it.
+        name: name in tables and in the names of run folders.
+        parts: configuration of each of its models, by name of the run.
+        overrides: the overrides given by the user.
         has_teachers: whether the single models of the same seed are its teachers.
-        answers: whether it has one score a task; pairs have several.
+        answers: whether it has one score per task; pairs have several.
     """
 
     name: str
@@ -46,24 +46,24 @@ def _alone(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _training(values: Mapping[str, Any], tasks: Sequence[str], limits: Mapping[str, float]) -> dict[str, Any]:
-    """Return the training options of some of the tasks with a budget; the number of steps follows from the epochs.
+    """Return the training options for some of the tasks under a budget; the number of steps follows from the epochs.
 
-    One task is chosen alike by every rule, so a rule is kept for several tasks only, and only where it names none.
+    All selection rules agree for a single task, so a rule is kept only for several tasks, and only if it names none.
     """
-    found = {key: value for key, value in values.get("train", {}).items() if key not in ("max_steps", "teachers")}
-    rule, baselines = found.pop("select", None), found.pop("baselines", None)
+    options = {key: value for key, value in values.get("train", {}).items() if key not in ("max_steps", "teachers")}
+    rule, baselines = options.pop("select", None), options.pop("baselines", None)
     if len(tasks) > 1 and rule is not None and rule not in values["tasks"]:
-        found["select"] = rule
+        options["select"] = rule
     if len(tasks) > 1 and baselines is not None:
-        found["baselines"] = {task: baselines[task] for task in tasks}
-    return {**found, **limits}
+        options["baselines"] = {task: baselines[task] for task in tasks}
+    return {**options, **limits}
 
 
 def single_config(config: Config, task: str, limits: Mapping[str, Any]) -> Config:
     """Return the configuration of a task's own model.
 
     Args:
-        limits: training options in place of the joint model's, such as those of `Budget.alone`.
+        limits: training options that replace the joint model's, such as those of `Budget.alone`.
     """
     values = values_of(config)
     return validate({
@@ -75,7 +75,7 @@ def single_config(config: Config, task: str, limits: Mapping[str, Any]) -> Confi
 
 
 def answering_tasks(config: Config) -> tuple[str, ...]:
-    """Return the tasks that answer anything; the others have no models of their own, and nothing to compare."""
+    """Return the tasks that make predictions; the others have no single models, and nothing to compare."""
     return tuple(name for name, task in config.tasks.items() if task.answers)
 
 
@@ -102,23 +102,23 @@ def _as_it_is(config: Config, budget: Budget) -> Arm:
 
 
 def _pairs(config: Config, budget: Budget) -> Arm:
-    """Two tasks at a time share the whole encoder, each seeing as many rows as in the joint run."""
+    """Return models of two tasks each that share the whole encoder; each task sees as many rows as in the joint run."""
     values, parts = values_of(config), dict[str, Config]()
-    for one, other in combinations(answering_tasks(config), 2):
-        tasks = {task: _alone(values["tasks"][task]) for task in (one, other)}
-        heads = [[one, other]] if any({one, other} <= set(group) for group in config.sharing.share_heads) else []
-        parts[f"pairs-{one}-{other}"] = validate({
+    for first, second in combinations(answering_tasks(config), 2):
+        tasks = {task: _alone(values["tasks"][task]) for task in (first, second)}
+        heads = [[first, second]] if any({first, second} <= set(group) for group in config.sharing.share_heads) else []
+        parts[f"pairs-{first}-{second}"] = validate({
             **{key: values[key] for key in ("encoder", "max_tokens") if key in values},
             "tasks": tasks,
             "sharing": {"strategy": "global", "share_heads": heads},
-            "schedule": {"strategy": "parallel", "proportions": {task: budget.rows[task] for task in (one, other)}},
-            "train": _training(values, (one, other), budget.pair(one, other)),
+            "schedule": {"strategy": "parallel", "proportions": {task: budget.rows[task] for task in (first, second)}},
+            "train": _training(values, (first, second), budget.pair(first, second)),
         })  # fmt: skip
     return Arm("pairs", parts, answers=False)
 
 
 def _distill(config: Config, budget: Budget) -> Arm:
-    """Return the joint model with the single ones of its seed as teachers; they are named once they are trained."""
+    """Return the joint model with the single models of its seed as teachers, which are filled in once trained."""
     del budget
     return Arm("distill", {"distill": with_train(config, teachers=[])}, has_teachers=True)
 
@@ -135,46 +135,46 @@ ARMS = Table("arm of a comparison", _ARMS)
 
 
 def read_named(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Read `NAME=PATH=VALUE`; a name that comes again gets one more override. Raises ConfigError."""
+    """Parse `NAME=PATH=VALUE` arguments; a repeated name gets several overrides. Raises ConfigError."""
     named: dict[str, list[str]] = {}
     for text in arguments:
         name, equals, override = text.partition("=")
         if not equals or "=" not in override:
             raise ConfigError(
                 f"--arm {text}: expected a name, a path and a value, such as lower=sharing.shared_layers=3; "
-                "it names nothing that would differ"
+                "it changes nothing"
             )
         named.setdefault(name.strip(), []).append(override)
     return named
 
 
 def require_arms(chosen: Sequence[str], named: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the arms in their order, the baseline first. Raises ConfigError for what names nothing, or two things."""
+    """Return the names of the arms, the baseline first. Raises ConfigError for unknown and ambiguous names."""
     for name, overrides in named.items():
         if name in ARMS:
-            raise ConfigError(f"--arm {name}: this name has a meaning already; call the arm by another one")
+            raise ConfigError(f"--arm {name}: this is the name of a built-in arm; choose another name")
         if not is_name(name):
             raise ConfigError(f"--arm {name}: found {name!r}; a name is a letter, then letters, digits, - and _")
         if not overrides:
-            raise ConfigError(f"--arm {name}: it names nothing; give it an override such as sharing.strategy=global")
+            raise ConfigError(f"--arm {name}: it changes nothing; give an override such as sharing.strategy=global")
     for name in chosen:
         if name not in ARMS and name not in named:
             raise ConfigError(
-                f"--arms: found {name!r}, which names nothing; {nearest(name, [*ARMS, *named])}; "
+                f"--arms: found {name!r}, which is not an arm; {nearest(name, [*ARMS, *named])}; "
                 f"a variant of your own is --arm {name}=PATH=VALUE"
             )
         if list(chosen).count(name) > 1:
             raise ConfigError(f"--arms: found {name!r} twice; list an arm once")
-    found = [BASELINE, *(name for name in chosen if name != BASELINE), *(name for name in named if name not in chosen)]
-    if len(found) == 1:
-        raise ConfigError(f"--arms: found {BASELINE} alone, and nothing to compare it with; add global or config")
-    return found
+    names = [BASELINE, *(name for name in chosen if name != BASELINE), *(name for name in named if name not in chosen)]
+    if len(names) == 1:
+        raise ConfigError(f"--arms: found only {BASELINE}, and nothing to compare it with; add global or config")
+    return names
 
 
 def build_arms(
     config: Config, budget: Budget, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
 ) -> dict[str, Arm]:
-    """Return the arms. Raises ConfigError naming the arm whose configuration is wrong."""
+    """Build the arms. Raises ConfigError naming the arm with an invalid configuration."""
     arms: dict[str, Arm] = {}
     for name in require_arms(chosen, named):
         try:
@@ -194,9 +194,9 @@ def _variant(name: str, config: Config, overrides: Sequence[str]) -> Arm:
 
 
 def _leave_behind(values: dict[str, Any], override: str) -> None:
-    """Remove the options of the configuration that another strategy or method, which an override names, does not have.
+    """Remove options that do not exist in the strategy or method selected by an override.
 
-    So a configuration with `{strategy: partial, shared_layers: 3}` can be compared with `sharing.strategy=global`.
+    Thus a configuration with `{strategy: partial, shared_layers: 3}` can be compared with `sharing.strategy=global`.
     """
     path, _, text = override.partition("=")
     for section, key, kinds in (
@@ -210,6 +210,6 @@ def _leave_behind(values: dict[str, Any], override: str) -> None:
 
 
 def with_train(config: Config, **options: Any) -> Config:  # noqa: ANN401
-    """Return a configuration with other training options. Raises ConfigError when there is no such option."""
+    """Return a configuration with some training options replaced. Raises ConfigError for an unknown option."""
     values = values_of(config)
     return validate({**values, "train": {**values.get("train", {}), **options}})

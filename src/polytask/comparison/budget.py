@@ -1,7 +1,7 @@
-"""The budget: how many rows of each task a run plans to see, so that every arm can be given as many.
+"""The budget: how many rows of each task a run plans to see, so that every arm can get as many.
 
-Schedules are pure, so the plan is found by asking a new one for all its steps. Of a schedule that follows feedback it
-is what it would do without any.
+Schedules are pure, so the plan is found by running through all steps of a new schedule. For a schedule that follows
+feedback it is the plan without any.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from polytask.training.recipe import batch_size_for
 
 @dataclass(frozen=True)
 class Budget:
-    """What the configuration's own run plans.
+    """The plan of the configuration's own run.
 
     Attributes:
-        rows: rows of each task, repeated ones counted again.
-        sizes: the training rows that carry each task's label.
-        steps: updates.
-        evaluations: times that a model may be chosen.
-        batch_size: rows that go through the encoder in one update.
-        free: whether each model chooses its batch size by itself (`auto`).
-        sources: for each source its strata: rows that carry the labels of the same tasks.
+        rows: rows that each task sees; repeated ones count again.
+        sizes: number of training rows with each task's label.
+        steps: number of updates.
+        evaluations: number of evaluations at which a model may be selected.
+        batch_size: rows that pass the encoder in one update.
+        free: whether each model chooses its own batch size (`auto`).
+        sources: strata of each source: rows with labels of the same tasks.
     """
 
     rows: Mapping[str, int]
@@ -39,9 +39,9 @@ class Budget:
     sources: tuple[tuple[Stratum, ...], ...]
 
     def alone(self, task: str) -> dict[str, float]:
-        """Return the training options under which a model of one task sees as many rows, to within half an update.
+        """Return training options with which a single-task model sees as many rows of the task, within half an update.
 
-        It is evaluated about as often as the joint model, and once an epoch where its epochs are more.
+        It is evaluated about as often as the joint model, or once per epoch if it has more epochs than that.
         """
         return self._lasting(self.rows[task], self.sizes[task], labels=1.0)
 
@@ -52,8 +52,8 @@ class Budget:
         return {**limits, "batch_size": batch_size} if self.free else limits
 
     def pair(self, first: str, second: str) -> dict[str, float]:
-        """Return the training options under which a model of two tasks sees as many rows of each."""
-        strata = [stratum for found in self.sources for stratum in found]
+        """Return training options with which a model of two tasks sees as many rows of each."""
+        strata = [stratum for source_strata in self.sources for stratum in source_strata]
         size = sum(stratum.rows for stratum in strata if first in stratum.tasks or second in stratum.tasks)
         seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (first, second)})
         return self._lasting(seen, size, labels=2.0)
@@ -65,14 +65,14 @@ def planned(assembly: Assembly) -> Budget:
     steps = min(schedule.limit, options.max_steps or schedule.limit)
     often = max(1, schedule.steps_per_epoch // options.evaluations_per_epoch)
     rows = dict.fromkeys(workload.sizes, 0)
-    made = _count(schedule, steps, rows)
-    evaluations = max(1, math.ceil(made / often))
+    step_count = _count(schedule, steps, rows)
+    evaluations = max(1, math.ceil(step_count / often))
     free = any(choice.option == "train.batch_size" for choice in assembly.choices)
-    return Budget(rows, workload.sizes, made, evaluations, workload.batch_size, free, workload.sources)
+    return Budget(rows, workload.sizes, step_count, evaluations, workload.batch_size, free, workload.sources)
 
 
 def _count(schedule: Schedule, steps: int, rows: dict[str, int]) -> int:
-    """Add up the rows of all steps, and return how many steps there are."""
+    """Add the rows of all steps to `rows`, and return the number of steps."""
     for number in range(steps):
         if schedule.finished is not None:
             return number

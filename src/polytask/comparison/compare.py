@@ -1,4 +1,4 @@
-"""Does sharing pay off? Train every arm under one budget, and compare each task with a model of its own."""
+"""Does sharing pay off? Train every arm under the same budget, and compare each task with its single model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from polytask.comparison.merging import (
     read_earlier,
 )
 from polytask.comparison.predictions import read_predictions, require_answers_to
-from polytask.comparison.preparation import doubts_of_folds, prepare
+from polytask.comparison.preparation import fold_notes, prepare
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -44,16 +44,16 @@ MOST_FOLDS = 20
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Result):
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        folder: where comparison.json and the runs lie.
-        tasks: for each task its metric, each arm's scores and difference to `single`, and the verdict.
-        arms: for each arm its overrides, parameters, times, exposure and run folders.
-        recommended: the arm to take.
-        reason: why.
-        trained, reused: runs that were trained now, and runs that were there already.
-        record: all of comparison.json.
+        folder: folder with comparison.json and the runs.
+        tasks: metric of each task, scores and difference to `single` of each arm, and the verdict.
+        arms: overrides, parameters, times, exposure and run folders of each arm.
+        recommended: the recommended arm.
+        reason: reason for the recommendation.
+        trained, reused: number of runs that were trained now, and of runs that existed already.
+        record: content of comparison.json.
     """
 
     folder: Path
@@ -66,11 +66,11 @@ class Comparison(Result):
     record: Mapping[str, Any]
 
     def to_csv(self) -> str:
-        """Return one line for each task and arm, with all figures as they were measured."""
+        """Return one line per task and arm, with all figures unrounded."""
         return to_csv(self.record)
 
     def to_latex(self) -> str:
-        """Return a table for a paper: arms by tasks, mean and spread, best marked, significance after Holm."""
+        """Return a table for a paper: arms by tasks, mean and spread, best arms marked, significance after Holm."""
         return to_latex(self.record)
 
     def to_markdown(self) -> str:
@@ -83,9 +83,9 @@ class Comparison(Result):
     def records(self) -> list[dict[str, Any]]:
         columns = ("mean", "std", "delta", "low", "high", "relative")
         return [
-            {"task": task, "metric": found["metric"], "arm": arm, **{name: values[name] for name in columns}}
-            for task, found in self.tasks.items()
-            for arm, values in found["arms"].items()
+            {"task": task, "metric": result["metric"], "arm": arm, **{name: values[name] for name in columns}}
+            for task, result in self.tasks.items()
+            for arm, values in result["arms"].items()
         ]
 
 
@@ -104,54 +104,54 @@ def compare(
     ray: bool = False,
     overrides: Sequence[str] = (),
 ) -> Comparison:
-    """Train each arm with each seed and say, for every task, whether sharing paid off.
+    """Train each arm with each seed, and report for every task whether sharing pays off.
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
-        out: folder of the comparison; runs that lie there already are not trained again.
-        arms: single, global, config, independent, pairs, distill, or names of `named`; `single` always takes part, and
-            so do arms and seeds that an earlier comparison of the same configuration left complete in `out`. By
-            default single, global and config; with a grid or a file of arms, single and these.
-        named: variants of the configuration by name, each as overrides such as "sharing.shared_layers=3".
-        grid: options by path and their values, of which every combination is an arm.
-        arms_file: YAML file with the options of each arm by its name.
-        seeds: how many, from train.seed on, or which.
-        folds: parts of the training rows; every model is trained again without each of them and answers it, in place of
-            test rows, which are not read. 0 for test rows.
+        out: folder of the comparison; complete runs in it are not trained again.
+        arms: single, global, config, independent, pairs, distill, or names of `named`. `single` is always included, and
+            so are arms and seeds that an earlier comparison of the same configuration completed in `out`. By default
+            single, global and config; with a grid or a file of arms, single and these.
+        named: variants of the configuration by name, each a list of overrides such as "sharing.shared_layers=3".
+        grid: values of options by path; every combination is an arm.
+        arms_file: YAML file with the options of each arm by name.
+        seeds: number of seeds, starting from train.seed, or a list of seeds.
+        folds: number of folds of the training rows; every model is trained without each fold in turn and predicts it.
+            Test rows are then not read. 0 to compare on test rows.
         floor: points (hundredths of the metric's unit) that a task may lose.
-        jobs: runs that train at once.
-        ray: whether they train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
+        jobs: number of runs to train at the same time.
+        ray: whether to train on the Ray cluster at RAY_ADDRESS, or on a local one; its machines need this folder and
             the data at the same paths.
-        overrides: of the configuration, for all arms.
+        overrides: changes to the configuration, for all arms.
 
     Raises:
-        UserError: the input is at fault; nothing has been trained.
-        TrainingError: a run cannot go on; what was finished stays.
-        Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
+        UserError: the input is invalid; nothing has been trained.
+        TrainingError: a run cannot continue; finished runs are kept.
+        Interrupted: stopped by Ctrl-C, after saving; the same call continues.
     """
     checked, folder = as_config(config, overrides), Path(out)
     chosen = chosen_seeds(seeds, checked.train.seed)
     if folds != 0 and not (isinstance(folds, int) and 2 <= folds <= MOST_FOLDS):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"--folds: found {folds}; expected 2 to {MOST_FOLDS} parts of the training rows, such as 5")
+        raise ConfigError(f"--folds: found {folds}; expected 2 to {MOST_FOLDS} folds of the training rows, such as 5")
     if floor < 0:
-        raise ConfigError(f"--floor: found {floor:g}; points that a task may lose are 0 or more")
+        raise ConfigError(f"--floor: found {floor:g}; expected points that a task may lose, 0 or more")
     if jobs < 1:
-        raise ConfigError(f"--jobs: found {jobs}; at least one run trains at a time")
+        raise ConfigError(f"--jobs: found {jobs}; expected at least 1")
     if ray:
         require_ray()
-    asked, named = asked_arms(arms, named or {}, grid, arms_file)
+    requested, named = requested_arms(arms, named or {}, grid, arms_file)
     with locked(folder):
         checked = with_row_files(checked, folder, write=True)
         before = read_earlier(folder, checked, folds)
-        wanted, variants = before.with_arms(asked, named)
-        prepared = prepare(checked, wanted, variants, folds)
-        notes = [*open_comparison(folder, checked, folds), *(doubts_of_folds(checked) if folds else ())]
+        included, variants = before.with_arms(requested, named)
+        prepared = prepare(checked, included, variants, folds)
+        notes = [*open_comparison(folder, checked, folds), *(fold_notes(checked) if folds else ())]
         store = RunStore(folder / "runs", ray=ray)
-        merged = merge(prepared, [*asked, *named], chosen, before, store)
+        merged = merge(prepared, [*requested, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
             runs = run_arms(merged.prepared, merged.seeds, store, jobs)
-        found = _findings(checked, merged, runs, folds, floor, notes)
-        record = to_json(found, folder)
+        findings = _findings(checked, merged, runs, folds, floor, notes)
+        record = to_json(findings, folder)
         write_json(folder / RECORD, record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], store.trained, store.reused,
@@ -159,22 +159,22 @@ def compare(
     )  # fmt: skip
 
 
-def asked_arms(
+def requested_arms(
     arms: Sequence[str] | None,
     named: Mapping[str, Sequence[str]],
     grid: Mapping[str, Sequence[Any]] | Sequence[str] | None = None,
     arms_file: str | Path | None = None,
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
-    """Return the arms that are asked for by name, and the overrides of those that are variants. Raises ConfigError."""
+    """Return the names of the requested arms, and the overrides of the variants among them. Raises ConfigError."""
     axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(grid or ())
     file = None if arms_file is None else read_arms_file(Path(arms_file))
     sources = (("--arm", named), ("--grid", grid_arms(axes)), ("--arms-file", {} if file is None else file.named))
     variants: dict[str, Sequence[str]] = {}
-    for _, found in sources:
-        for name, overrides in found.items():
+    for _, overrides_by_name in sources:
+        for name, overrides in overrides_by_name.items():
             if name in variants:
-                given = [option for option, listed in sources if name in listed]
-                raise ConfigError(f"{' and '.join(given)}: both name an arm {name!r}; call one of them by another name")
+                options = [option for option, arms_of_option in sources if name in arms_of_option]
+                raise ConfigError(f"{' and '.join(options)}: both define an arm {name!r}; rename one of them")
             variants[name] = overrides
     default = (BASELINE, "global", "config") if not axes and file is None else (BASELINE,)
     chosen = list(default if arms is None else arms)
@@ -182,19 +182,20 @@ def asked_arms(
 
 
 def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
-    """Return the seeds. Raises ConfigError for fewer than two: one seed says nothing about how much seeds vary."""
-    found = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
-    if len(set(found)) != len(found):
-        raise ConfigError(f"--seeds: found {', '.join(map(str, found))}; list a seed once")
-    if len(found) < FEWEST_SEEDS:
+    """Return the seeds. Raises ConfigError for fewer than two, which give no variance over seeds."""
+    seed_list = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
+    if len(set(seed_list)) != len(seed_list):
+        raise ConfigError(f"--seeds: found {', '.join(map(str, seed_list))}; list a seed once")
+    if len(seed_list) < FEWEST_SEEDS:
         raise ConfigError(
-            f"--seeds: found {len(found)}; an interval over seeds needs two or more; set --seeds 3, or list them: 13,14"
+            f"--seeds: found {len(seed_list)}; an interval over seeds needs two or more; "
+            f"set --seeds 3, or list them: 13,14"
         )
-    return found
+    return seed_list
 
 
 def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
-    """Make the folder, and say when another configuration's comparison lies there; its runs stay."""
+    """Create the folder; return a note if it holds the comparison of another configuration, whose runs are kept."""
     other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
     kept = keep_other(folder) if other else None
     try:
@@ -204,8 +205,8 @@ def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     write_json(folder / CONFIG, values_of(config))
     if not other:
         return []
-    where = "" if kept is None else f", and what it found is kept in {kept.name}"
-    return [f"{folder} held the comparison of another configuration, or of other folds; its runs stay{where}"]
+    addition = "" if kept is None else f", and its results are kept in {kept.name}"
+    return [f"{folder} held a comparison of another configuration, or with other folds; its runs are kept{addition}"]
 
 
 def _findings(

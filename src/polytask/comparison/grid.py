@@ -1,4 +1,4 @@
-"""Arms from a grid of values, and arms from a file: both become overrides by name, as `--arm` gives them."""
+"""Arms from a grid of values and from a file; both become overrides by name, like those of `--arm`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polytask.config.document import Path_, parse, split_values
 from polytask.errors import ConfigError, nearest
 from polytask.options import NAME, is_name
 
-# A grid of more arms than this is a slip: nobody trains it.
+# A grid with more arms than this must be a mistake.
 MOST_ARMS = 200
 
 
 @dataclass(frozen=True)
 class GridAxis:
-    """One option of a grid and its values, as they are written in an override."""
+    """One option of a grid and its values, as written in overrides."""
 
     path: str
     values: tuple[str, ...]
@@ -34,11 +34,11 @@ class GridAxis:
 
 @dataclass(frozen=True)
 class ArmsFile:
-    """What an arms file holds.
+    """Content of an arms file.
 
     Attributes:
-        built_in: arms such as `global`, which set nothing.
-        named: overrides by name.
+        built_in: built-in arms such as `global`, which set no options.
+        named: overrides of the other arms by name.
     """
 
     built_in: tuple[str, ...]
@@ -46,7 +46,7 @@ class ArmsFile:
 
 
 def read_axes(texts: Sequence[str]) -> list[GridAxis]:
-    """Read `PATH=VALUE,VALUE`, one axis each. Raises ConfigError."""
+    """Parse `PATH=VALUE,VALUE` arguments into axes. Raises ConfigError."""
     return [_read_axis(text) for text in texts]
 
 
@@ -58,7 +58,7 @@ def _read_axis(text: str) -> GridAxis:
 
 
 def axes_of(grid: Mapping[str, Sequence[Any]]) -> list[GridAxis]:
-    """Return the axes of a grid in Python values. Raises ConfigError where an option has no list of values."""
+    """Return the axes of a grid given in Python. Raises ConfigError if an option has no list of values."""
     axes: list[GridAxis] = []
     for path, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -93,7 +93,7 @@ def grid_arms(axes: Sequence[GridAxis]) -> dict[str, list[str]]:
 def _named(
     axes: Sequence[GridAxis], combinations: Sequence[tuple[str, ...]], *, with_options: bool
 ) -> dict[str, list[str]]:
-    """Return overrides by name: the values, joined; where that is asked for each behind the name of its option."""
+    """Return overrides by name; a name joins the values, on request each after the name of its option."""
     named: dict[str, list[str]] = {}
     for values in combinations:
         labels = [
@@ -106,7 +106,7 @@ def _named(
 
 
 def _label(option: str, text: str, value: Any, *, with_option: bool = False) -> str:  # noqa: ANN401
-    """Return what a value is called: a word is its own name, a number or a truth value needs that of its option."""
+    """Return the label of a value: words stand alone, numbers and booleans need the name of their option."""
     if isinstance(value, dict) and value and not with_option:
         return "-".join(_label(str(key), str(inner), inner) for key, inner in value.items())
     label = re.sub(r"[^\w-]+", "_", text).strip("_-")
@@ -116,7 +116,7 @@ def _label(option: str, text: str, value: Any, *, with_option: bool = False) -> 
 
 
 def read_arms_file(path: Path) -> ArmsFile:
-    """Read a YAML file of arms: for each name its options by path, or nothing for a built-in arm.
+    """Read a YAML file of arms: options by path for each name, or nothing for a built-in arm.
 
     Raises ConfigError naming the line.
     """
@@ -127,7 +127,7 @@ def read_arms_file(path: Path) -> ArmsFile:
         raise ConfigError(f"--arms-file {path}: cannot be read ({reason})") from None
     values, lines = parse(text, str(path))
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of arms to what they change, such as `low: {_EXAMPLE}`")
+        raise ConfigError(f"{path}: expected a mapping from arms to their options, such as `low: {_EXAMPLE}`")
     built_in: list[str] = []
     named: dict[str, list[str]] = {}
     for name, options in values.items():
@@ -145,14 +145,14 @@ _EXAMPLE = "{sharing.strategy: partial, sharing.shared_layers: 3}"
 
 def _require_nothing(name: str, options: Any, place: str) -> None:  # noqa: ANN401
     if options:
-        raise ConfigError(f"{place}: {name} is a built-in arm, which changes nothing else; give yours another name")
+        raise ConfigError(f"{place}: {name} is a built-in arm, which takes no options; choose another name")
 
 
 def _overrides(name: str, options: Any, place: str, lines: Mapping[Path_, int], path: Path) -> list[str]:  # noqa: ANN401
     if not is_name(name):
         raise ConfigError(f"{place}: found {name!r}; an arm needs {NAME}")
     if options is None:
-        raise ConfigError(f"{place}: {name} changes nothing, and is no built-in arm; {nearest(name, ARMS)}")
+        raise ConfigError(f"{place}: {name} changes nothing, and is not a built-in arm; {nearest(name, ARMS)}")
     if not isinstance(options, dict) or not options:
         raise ConfigError(f"{place}: found {options!r}; expected the options that the arm sets, such as {_EXAMPLE}")
     for key in options:
@@ -162,7 +162,7 @@ def _overrides(name: str, options: Any, place: str, lines: Mapping[Path_, int], 
 
 
 def written(value: Any) -> str:  # noqa: ANN401
-    """Write a value as an override holds it: plain where it reads back as it is, otherwise as JSON.
+    """Format a value for an override: plain if that parses to the same value, otherwise as JSON.
 
     >>> written("partial"), written("1"), written({"strategy": "partial"})
     ('partial', '"1"', '{"strategy": "partial"}')

@@ -1,4 +1,4 @@
-"""What an earlier comparison of the same configuration found in the same folder takes part in the new one."""
+"""Reuse of the results of an earlier comparison of the same configuration in the same folder."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from polytask.files import file_digest, parse_json
 from polytask.regular import is_file, read_text
 
 CONFIG, RECORD = "config.json", "comparison.json"
-# Of an arm: one seed says nothing about how much seeds vary.
+# Minimum number of seeds of an arm: one seed gives no variance.
 FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True)
 class StoredComparison:
-    """What the folder of a comparison already holds.
+    """Content of the folder of an earlier comparison.
 
     Attributes:
-        arms: the values that each arm sets.
-        seeds: that they were trained with.
-        importing: arms that import modules, and are none of these: a person has to ask for that, not a folder.
+        arms: overrides of each arm.
+        seeds: seeds that the arms were trained with.
+        importing: further arms that import modules, which the user has to request explicitly.
     """
 
     arms: Mapping[str, Sequence[str]]
@@ -37,19 +37,19 @@ class StoredComparison:
     def with_arms(
         self, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
     ) -> tuple[list[str], dict[str, Sequence[str]]]:
-        """Return the arms that are asked for and behind them the earlier ones; a name that is asked for means that."""
-        asked = {BASELINE, *chosen, *named}
-        added = {name: overrides for name, overrides in self.arms.items() if name not in asked}
+        """Return the requested arms followed by the earlier ones; requested arms replace those of the same name."""
+        requested = {BASELINE, *chosen, *named}
+        added = {name: overrides for name, overrides in self.arms.items() if name not in requested}
         plain = [name for name, overrides in added.items() if not overrides and name in ARMS]
-        return [*chosen, *plain], {**named, **{name: found for name, found in added.items() if found}}
+        return [*chosen, *plain], {**named, **{name: values for name, values in added.items() if values}}
 
 
 @dataclass(frozen=True)
 class MergedRuns:
-    """The arms and the seeds of a comparison, with what takes part from an earlier one.
+    """The arms and seeds of a comparison, including those reused from an earlier one.
 
     Attributes:
-        seeds: by arm; the baseline has those of all arms.
+        seeds: seeds by arm; the baseline has those of all arms.
     """
 
     prepared: Mapping[str, Prepared]
@@ -63,7 +63,7 @@ class MergedRuns:
 
 
 def is_of(folder: Path, config: Config, name: str = CONFIG) -> bool:
-    """Whether a folder holds the comparison, or what else keeps its configuration in a file, of a configuration."""
+    """Whether a folder belongs to a configuration, according to its configuration file."""
     try:
         before = parse_json(read_text(folder / name))
     except (OSError, ValueError):
@@ -72,20 +72,20 @@ def is_of(folder: Path, config: Config, name: str = CONFIG) -> bool:
 
 
 def keep_other(folder: Path) -> Path | None:
-    """Keep the record of another configuration's comparison under a name of its own, before a new one is written.
+    """Rename the record of another configuration's comparison, before a new one is written.
 
-    Returns its new place; None where there is no record.
+    Returns its new path; None if there is no record.
     """
     record = folder / RECORD
     if not is_file(record):
         return None
-    kept = folder / f"comparison-{file_digest(record)[:8]}.json"
-    record.replace(kept)
-    return kept
+    target = folder / f"comparison-{file_digest(record)[:8]}.json"
+    record.replace(target)
+    return target
 
 
 def has_folds(folder: Path, folds: int) -> bool:
-    """Whether the comparison in a folder is by so many folds, or has no record yet."""
+    """Whether the comparison in a folder has this number of folds, or no record yet."""
     try:
         record: Any = parse_json(read_text(folder / RECORD))
         return int(record.get("folds", 0)) == folds
@@ -96,7 +96,7 @@ def has_folds(folder: Path, folds: int) -> bool:
 
 
 def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparison:
-    """Read the arms and seeds of an earlier comparison of the same configuration; nothing where there is none."""
+    """Read the arms and seeds of an earlier comparison of the same configuration; empty if there is none."""
     nothing = StoredComparison({}, ())
     if not (is_of(folder, config) and has_folds(folder, folds)):
         return nothing
@@ -104,8 +104,8 @@ def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparis
         record: Any = parse_json(read_text(folder / RECORD))
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
         importing = tuple(name for name, overrides in arms.items() if any(map(_imports, overrides)))
-        kept = {name: overrides for name, overrides in arms.items() if name not in importing}
-        return StoredComparison(kept, tuple(int(seed) for seed in record["seeds"]), importing)
+        kept_arms = {name: overrides for name, overrides in arms.items() if name not in importing}
+        return StoredComparison(kept_arms, tuple(int(seed) for seed in record["seeds"]), importing)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
 
@@ -116,37 +116,44 @@ def _imports(override: str) -> bool:
 
 def merge(
     prepared: Mapping[str, Prepared],
-    asked: Sequence[str],
+    requested: Sequence[str],
     seeds: Sequence[int],
     earlier: StoredComparison,
     store: RunStore,
 ) -> MergedRuns:
-    """Add the earlier seeds with which all arms that are asked for are complete, then the earlier arms.
+    """Add the earlier seeds for which all requested arms are complete, and the earlier arms.
 
-    Nothing is trained for what was not asked for: an earlier arm keeps the seeds that it is complete with, and a note
-    says so. With fewer than two it stays out.
+    Nothing is trained that was not requested: an earlier arm keeps the seeds for which it is complete, and a note says
+    so. With fewer than two seeds it is left out.
 
     Args:
-        prepared: the arms that are asked for, and the earlier ones.
-        asked: the arms that are asked for; the baseline always is.
+        prepared: the requested and the earlier arms.
+        requested: names of the requested arms; the baseline is always included.
+        seeds: the requested seeds.
+        earlier: the earlier comparison.
+        store: the folder of the runs.
     """
-    wanted = {BASELINE, *asked}
+    wanted = {BASELINE, *requested}
     others = [seed for seed in earlier.seeds if seed not in seeds]
-    there = _There(prepared, store)
+    there = _Availability(prepared, store)
     added = [seed for seed in others if all(there.is_complete(name, seed) for name in wanted)]
     chosen = sorted([*seeds, *added]) if added else list(seeds)
     there.count_in(wanted, seeds)
     candidates = chosen if added == others else sorted({*chosen, *others})
-    own = {name: tuple(chosen) if name in wanted else there.complete_seeds(name, candidates) for name in prepared}
-    kept = {name: found for name, found in own.items() if found == tuple(chosen) or len(found) >= FEWEST_SEEDS}
-    used = {seed for found in kept.values() for seed in found}
-    kept[BASELINE] = tuple(seed for seed in candidates if seed in used)
-    notes = _notes(prepared, kept, earlier)
-    return MergedRuns({name: prepared[name] for name in prepared if name in kept}, kept, tuple(notes))
+    complete = {name: tuple(chosen) if name in wanted else there.complete_seeds(name, candidates) for name in prepared}
+    included = {
+        name: arm_seeds
+        for name, arm_seeds in complete.items()
+        if arm_seeds == tuple(chosen) or len(arm_seeds) >= FEWEST_SEEDS
+    }
+    used = {seed for arm_seeds in included.values() for seed in arm_seeds}
+    included[BASELINE] = tuple(seed for seed in candidates if seed in used)
+    notes = _notes(prepared, included, earlier)
+    return MergedRuns({name: prepared[name] for name in prepared if name in included}, included, tuple(notes))
 
 
-class _There:
-    """Which runs are complete, or will be."""
+class _Availability:
+    """Knows which runs are complete, or will be."""
 
     def __init__(self, prepared: Mapping[str, Prepared], store: RunStore) -> None:
         self._prepared = prepared
@@ -154,17 +161,17 @@ class _There:
         self._coming: set[str] = set()
 
     def count_in(self, names: Iterable[str], seeds: Iterable[int]) -> None:
-        """Count the runs that will be trained as complete: another arm may be made of the same ones."""
+        """Count runs that will be trained as complete, since another arm may consist of the same ones."""
         self._coming = {run.identity for seed in seeds for name in names for run in self._runs(name, seed)}
 
     def is_complete(self, name: str, seed: int) -> bool:
-        """Whether all runs of an arm with a seed are there, and those of its teachers."""
+        """Whether all runs of an arm with a seed are complete, including those of its teachers."""
         has_teachers = self._prepared[name].arm.has_teachers
         runs = [*(self._runs(BASELINE, seed) if has_teachers else ()), *self._runs(name, seed)]
         return all(run.identity in self._coming or self._store.complete(self._store.place(run)) for run in runs)
 
     def complete_seeds(self, name: str, seeds: Iterable[int]) -> tuple[int, ...]:
-        """Return the seeds with which an arm is complete, and its baseline."""
+        """Return the seeds for which an arm and its baseline are complete."""
         return tuple(seed for seed in seeds if self.is_complete(name, seed) and self.is_complete(BASELINE, seed))
 
     def _runs(self, name: str, seed: int) -> list[PlannedRun]:
@@ -174,34 +181,34 @@ class _There:
 
 
 def _notes(
-    prepared: Mapping[str, Prepared], kept: Mapping[str, tuple[int, ...]], earlier: StoredComparison
+    prepared: Mapping[str, Prepared], included: Mapping[str, tuple[int, ...]], earlier: StoredComparison
 ) -> Iterator[str]:
-    """Say which arms have fewer seeds than others, and what of an earlier comparison does not take part."""
-    left = [name for name in prepared if name not in kept]
-    if left:
+    """Yield notes on arms with fewer seeds, and on arms and seeds of an earlier comparison that are left out."""
+    left_out = [name for name in prepared if name not in included]
+    if left_out:
         yield (
-            f"{_listed(left)} took part in an earlier comparison and not in this one: fewer than two of its seeds have "
-            "all their runs; name them with --arms to train what is missing"
+            f"{_listed(left_out)} took part in an earlier comparison but not in this one: fewer than two of its seeds "
+            "have all their runs; name them with --arms to train what is missing"
         )
-    importing = [name for name in earlier.importing if name not in kept]
+    importing = [name for name in earlier.importing if name not in included]
     if importing:
         yield (
-            f"{_listed(importing)} took part in an earlier comparison and not in this one: what imports modules "
-            "(extensions) has to be asked for again, with --arm or --arms-file"
+            f"{_listed(importing)} took part in an earlier comparison but not in this one: arms that import modules "
+            "(extensions) must be requested again, with --arm or --arms-file"
         )
     fewer: dict[tuple[int, ...], list[str]] = {}
-    for name, seeds in kept.items():
-        if len(seeds) < len(kept[BASELINE]):
+    for name, seeds in included.items():
+        if len(seeds) < len(included[BASELINE]):
             fewer.setdefault(seeds, []).append(name)
     for seeds, names in fewer.items():
         yield (
-            f"{_listed(names)}: over the seeds {_listed(seeds)} only, of {_listed(kept[BASELINE])}; name all arms with "
-            "--arms and all seeds with --seeds to train what is missing"
+            f"{_listed(names)}: over the seeds {_listed(seeds)} only, of {_listed(included[BASELINE])}; name all arms "
+            "with --arms and all seeds with --seeds to train what is missing"
         )
-    lost = [seed for seed in earlier.seeds if seed not in kept[BASELINE]]
+    lost = [seed for seed in earlier.seeds if seed not in included[BASELINE]]
     if lost:
-        yield f"the seeds {_listed(lost)} took part in an earlier comparison and not in this one: no arm has all runs"
-    for name in kept:
+        yield f"the seeds {_listed(lost)} took part in an earlier comparison but not in this one: no arm has all runs"
+    for name in included:
         before, now = earlier.arms.get(name), prepared[name].arm.overrides
         if before is not None and tuple(before) != tuple(now):
             yield f"{name} was {_listed(before)} in an earlier comparison, and is {_listed(now)} in this one"

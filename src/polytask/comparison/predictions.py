@@ -1,6 +1,6 @@
-"""What the runs answered on the test rows, read back from their folders, and whether they answered the same rows.
+"""Predictions of the runs on the test rows, read from their folders, with a check that the rows are the same.
 
-Where test rows are folds of the training rows, a model of each fold answers a part of them.
+If folds of the training rows replace test rows, the model of each fold predicts a part of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from polytask.terms import Label
 
 _Lines: TypeAlias = list[dict[str, Any]]
 _KEYS = frozenset({"row", "label", "prediction"})
-# Takes labels, predictions and the positive label's probabilities; returns truth and predictions as a metric has them.
+# Takes labels, predictions and probabilities of the positive label; returns truth and predictions for a metric.
 Measure: TypeAlias = Callable[
     [Sequence[Label], Sequence[Label], "Sequence[float] | None"], tuple[Sequence[Any], Sequence[Any]]
 ]
@@ -26,14 +26,14 @@ Measure: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class ArmPredictions:
-    """A task's test rows and what the models of one arm said, seed by seed.
+    """A task's test rows, and the predictions of one arm's models by seed.
 
     Attributes:
-        rows: their numbers in the split.
+        rows: numbers of the rows in the split.
         predictions: seeds x rows.
-        seeds: of the models; without any those of the baseline, in its order.
-        places: where the rows stand: file and line; empty where the runs do not say.
-        probabilities: of the positive label: seeds x rows; empty where none is known.
+        seeds: seeds of the models; if empty, those of the baseline in its order.
+        places: file and line of the rows; empty if the runs did not record them.
+        probabilities: probabilities of the positive label, seeds x rows; empty if unknown.
     """
 
     rows: tuple[int, ...]
@@ -46,9 +46,9 @@ class ArmPredictions:
 
     @classmethod
     def of(cls, answers: Sequence[_Lines], seeds: tuple[int, ...]) -> ArmPredictions:
-        """Return what models with these seeds answered to the same rows: the lines of each one's file."""
+        """Return the predictions of models with these seeds on the same rows, from the lines of their files."""
         first = answers[0]
-        known = all("probability" in line for lines in answers for line in lines)
+        has_probabilities = all("probability" in line for lines in answers for line in lines)
         return cls(
             tuple(line["row"] for line in first),
             tuple(line.get("text", "") for line in first),
@@ -56,11 +56,11 @@ class ArmPredictions:
             tuple(tuple(line["prediction"] for line in lines) for lines in answers),
             seeds,
             tuple(line.get("place", "") for line in first),
-            tuple(tuple(line["probability"] for line in lines) for lines in answers) if known else (),
+            tuple(tuple(line["probability"] for line in lines) for lines in answers) if has_probabilities else (),
         )
 
     def over(self, seeds: Sequence[int]) -> ArmPredictions:
-        """Return the answers of the models with some of the seeds."""
+        """Return the predictions for some of the seeds."""
         if not self.seeds or not seeds:
             return self
         places = [self.seeds.index(seed) for seed in seeds]
@@ -72,32 +72,42 @@ class ArmPredictions:
         )
 
     def followed_by(self, other: ArmPredictions) -> ArmPredictions:
-        """Return the answers of models that were trained with the same seeds, on rows of their own, as those of one."""
+        """Append the rows of models that were trained with the same seeds."""
         return replace(
             self,
             rows=tuple(range(len(self.rows) + len(other.rows))),
             texts=self.texts + other.texts,
             labels=self.labels + other.labels,
-            predictions=tuple(one + more for one, more in zip(self.predictions, other.predictions, strict=True)),
+            predictions=tuple(values + more for values, more in zip(self.predictions, other.predictions, strict=True)),
             places=self.places + other.places,
-            probabilities=tuple(one + more for one, more in zip(self.probabilities, other.probabilities, strict=True)),
+            probabilities=tuple(
+                values + more for values, more in zip(self.probabilities, other.probabilities, strict=True)
+            ),
         )
 
     def measured(self, measure: Measure) -> ArmPredictions:
-        """Return labels and predictions as a metric takes them."""
+        """Return labels and predictions in the form that a metric takes."""
         each = self.probabilities or [None] * len(self.predictions)
-        pairs = [measure(self.labels, one, known) for one, known in zip(self.predictions, each, strict=True)]
-        return replace(self, labels=tuple(pairs[0][0]), predictions=tuple(tuple(found) for _, found in pairs))
+        pairs = [
+            measure(self.labels, predicted, probabilities)
+            for predicted, probabilities in zip(self.predictions, each, strict=True)
+        ]
+        return replace(
+            self,
+            labels=tuple(pairs[0][0]),
+            predictions=tuple(tuple(measured_predictions) for _, measured_predictions in pairs),
+        )
 
 
 def read_predictions(
     runs: Mapping[str, Mapping[int, Sequence[Path]]], tasks: Sequence[str], folds: int = 1
 ) -> dict[str, dict[str, ArmPredictions]]:
-    """Return the answers by task and arm. Raises UserError when arms were scored on different rows.
+    """Return the predictions by task and arm. Raises UserError if arms were scored on different rows.
 
     Args:
         runs: run folders by arm and seed.
-        folds: how many of an arm's runs with a seed answer a task, each of them rows of its own.
+        tasks: names of the tasks.
+        folds: number of an arm's runs per seed that predict a task, each on its own rows.
     """
     answers: dict[str, dict[str, ArmPredictions]] = {task: {} for task in tasks}
     for task in tasks:
@@ -115,48 +125,49 @@ def read_predictions(
 def require_answers_to(
     labels: Mapping[str, Sequence[Label]], answers: Mapping[str, Mapping[str, ArmPredictions]]
 ) -> None:
-    """Raise UserError where what the runs answered are not the rows that are compared.
+    """Raise UserError unless the runs predicted the rows that are compared.
 
     Args:
-        labels: of these rows, by task. Texts and numbers are looked at; of others only how many there are.
+        labels: labels of these rows by task. Texts and numbers are compared; of others only their number.
+        answers: predictions by task and arm.
     """
     for task, by_arm in answers.items():
-        for arm, found in by_arm.items():
-            pairs = zip(labels[task], found.labels, strict=False)
-            odd = any(isinstance(one, str | int | float) and one != other for one, other in pairs)
-            if odd or len(labels[task]) != len(found.labels):
+        for arm, predictions in by_arm.items():
+            pairs = zip(labels[task], predictions.labels, strict=False)
+            different = any(isinstance(label, str | int | float) and label != other for label, other in pairs)
+            if different or len(labels[task]) != len(predictions.labels):
                 raise UserError(_another_data_set(task, arm))
 
 
 def _of_fold(task: str, arm: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
-    """Return what the models of all seeds answered to the same rows."""
-    read = [_read(folder, task) for folder in folders]
-    for lines in read:
-        _require_same_rows(task, arm, lines, read[0])
-    return ArmPredictions.of(read, seeds)
+    """Return the predictions of the models of all seeds on the same rows."""
+    lines_by_seed = [_read(folder, task) for folder in folders]
+    for lines in lines_by_seed:
+        _require_same_rows(task, arm, lines, lines_by_seed[0])
+    return ArmPredictions.of(lines_by_seed, seeds)
 
 
 def _folders_of(folders: Sequence[Path], task: str, folds: int) -> Sequence[Path]:
-    """Return the runs that answer a task: one a fold, in the order of the folds."""
-    found: list[Path] = []
+    """Return the runs that predict a task: one per fold, in the order of the folds."""
+    answering: list[Path] = []
     for part in divided(folders, folds):
-        found += [folder for folder in part if path_of(folder, task).is_file()][:1] or part[:1]
-    return found
+        answering += [folder for folder in part if path_of(folder, task).is_file()][:1] or part[:1]
+    return answering
 
 
 def divided(folders: Sequence[Path], folds: int) -> list[Sequence[Path]]:
-    """Return the runs of each fold; those of a fold lie together."""
+    """Split runs, which are ordered by fold, into those of each fold."""
     count = len(folders) // folds
     return [folders[start : start + count] for start in range(0, len(folders), count)]
 
 
 def path_of(folder: Path, task: str) -> Path:
-    """Return the file of a run's answers for a task."""
+    """Return the file with a run's predictions for a task."""
     return folder / "predictions" / f"{task}.jsonl"
 
 
 def rows_answered(folder: Path, task: str) -> int:
-    """Return how many rows a run answered for a task. Raises UserError where they cannot be read."""
+    """Return the number of rows that a run predicted for a task. Raises UserError if they cannot be read."""
     return len(_read(folder, task))
 
 
@@ -169,7 +180,7 @@ def _read(folder: Path, task: str) -> _Lines:
         return lines
     except (OSError, ValueError):
         raise UserError(
-            f"{path}: no predictions to be read there; the run is of another version: "
+            f"{path}: no readable predictions; the run is from another version: "
             f"delete {folder}, and the same command trains it again"
         ) from None
 
@@ -181,6 +192,6 @@ def _require_same_rows(task: str, arm: str, lines: _Lines, first: _Lines) -> Non
 
 def _another_data_set(task: str, arm: str) -> str:
     return (
-        f"arm {arm!r}: its predictions for {task!r} are about other rows or labels than those of its baseline; "
-        "baselines of another data set compare with nothing: delete the run folders of this arm, or name another --out"
+        f"arm {arm!r}: its predictions for {task!r} are for other rows or labels than those of its baseline, "
+        "so they cannot be compared: delete the run folders of this arm, or name another --out"
     )

@@ -1,4 +1,4 @@
-"""Before anything trains: every arm is assembled once, checked against the configuration, and given its hash."""
+"""Preparation of the arms: assembles each once, checks it against the configuration, and computes its hash."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "toke
 
 @dataclass(frozen=True)
 class TaskScoring:
-    """What a task's scores are made of: its main metric, its level, and the labels that it is scored against.
+    """Everything that a task's scores depend on: its main metric, its level, and the labels of the scored rows.
 
     Attributes:
-        measure: turns labels, predictions and probabilities into the truth and the predictions that the metric takes.
+        measure: turns labels, predictions and probabilities into the truth and predictions that the metric takes.
     """
 
     metric: str
@@ -39,20 +39,21 @@ class TaskScoring:
     measure: Measure = field(compare=False)
 
     def measured(self, answers: Mapping[str, ArmPredictions]) -> dict[str, ArmPredictions]:
-        """Return the answers of arms as the metric takes them."""
-        return {arm: found.measured(self.measure) for arm, found in answers.items()}
+        """Return the predictions of the arms in the form that the metric takes."""
+        return {arm: predictions.measured(self.measure) for arm, predictions in answers.items()}
 
 
 @dataclass(frozen=True)
 class ArmModel:
-    """One model of an arm, ready to be trained with any seed.
+    """One model of an arm, ready to train with any seed.
 
     Attributes:
-        label: names its run folders.
-        content: what determines its weights, beside the options.
-        judged: by task.
-        shares: whether tasks train any parameter together.
-        fold: of the training rows, which it answers in place of test rows; 0 where there are none.
+        label: name of its run folders.
+        config: its configuration.
+        content: what determines its weights, in addition to the options.
+        judged: scoring of each task.
+        shares: whether any parameter is trained by several tasks.
+        fold: fold of the training rows that it predicts instead of test rows; 0 for none.
     """
 
     label: str
@@ -63,21 +64,21 @@ class ArmModel:
     fold: int = 0
 
     def seeded(self, seed: int, teachers: Sequence[Path] = ()) -> PlannedRun:
-        """Return the run with a seed, and with teachers where it has some."""
+        """Return the run with a seed and, if any, teachers."""
         hashed = with_train(self.config, seed=seed)
         config = with_train(hashed, teachers=[str(folder.resolve()) for folder in teachers]) if teachers else hashed
-        # Of a teacher counts what determines it, which its folder is named after, and not where the folder lies.
+        # A teacher counts by the name of its folder, which contains its hash, and not by the path of the folder.
         teacher_ids = [folder.name.rpartition("-")[2] for folder in teachers]
         values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
-        # A dict has no order in JSON, and the order of the tasks is that of the heads' first weights.
+        # A JSON object has no order, but the order of the tasks determines the initial weights of the heads.
         identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
         return PlannedRun(self.label, identity, config, self.fold)
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to be trained, or found."""
+    """A run to train, or to reuse."""
 
     label: str
     identity: str
@@ -90,7 +91,7 @@ class Prepared:
     """An arm whose models are all ready for their first step.
 
     Attributes:
-        parts: those of a fold lie together.
+        parts: its models, ordered by fold.
     """
 
     arm: Arm
@@ -105,28 +106,31 @@ class Prepared:
 def prepare(
     config: Config, chosen: Sequence[str], named: Mapping[str, Sequence[str]], folds: int = 0
 ) -> dict[str, Prepared]:
-    """Build and check every arm. Raises UserError naming the arm; nothing has been trained by then.
+    """Build and check every arm. Raises UserError naming the arm; nothing has been trained yet.
 
     Args:
-        folds: parts of the training rows that take the place of test rows; 0 for the test rows themselves.
+        config: the configuration.
+        chosen: names of the arms.
+        named: overrides of variants by name.
+        folds: number of folds of the training rows that replace test rows; 0 for the test rows themselves.
     """
     prepared: dict[str, Prepared] = {}
     for fold in range(1, folds + 1) if folds else (0,):
-        for name, found in _prepared(with_fold(config, fold, folds) if fold else config, chosen, named, fold).items():
+        for name, arm in _prepared(with_fold(config, fold, folds) if fold else config, chosen, named, fold).items():
             before = prepared[name].parts if name in prepared else ()
-            prepared[name] = Prepared(found.arm, (*before, *found.parts))
-    if prepared and not any(found.shares for found in prepared.values()):
+            prepared[name] = Prepared(arm.arm, (*before, *arm.parts))
+    if prepared and not any(arm.shares for arm in prepared.values()):
         raise ConfigError(
-            f"--arms: found {', '.join(prepared)}, and none of them shares anything; add global, or another that does"
+            f"--arms: found {', '.join(prepared)}, but none of them shares anything; add global, or another that does"
         )
     return prepared
 
 
-def doubts_of_folds(config: Config) -> list[str]:
-    """Say what may have seen the rows of a fold beside the models that answer them."""
+def fold_notes(config: Config) -> list[str]:
+    """Return notes on what else may have seen the rows of a fold."""
     if not config.train.teachers:
         return []
-    return ["train.teachers: teachers that were trained on these rows know the folds that their students answer"]
+    return ["train.teachers: teachers that were trained on these rows have seen the folds that their students predict"]
 
 
 def _prepared(
@@ -135,12 +139,12 @@ def _prepared(
     """Build and check every arm's models of a fold."""
     joint = assemble(config)
     expected, budget = judged_by(joint), planned(joint)
-    known = {str(config.to_json()): part_of("config", joint)}
+    models = {str(config.to_json()): part_of("config", joint)}
     del joint
     prepared: dict[str, Prepared] = {}
     for name, arm in build_arms(config, budget, chosen, named).items():
         try:
-            parts = tuple(replace(_known(label, part, known), fold=fold) for label, part in arm.parts.items())
+            parts = tuple(replace(_assembled_once(label, part, models), fold=fold) for label, part in arm.parts.items())
         except UserError as error:
             raise type(error)(f"arm {name!r}: {error}") from None
         _require_same(name, arm, parts, expected)
@@ -148,20 +152,22 @@ def _prepared(
     return prepared
 
 
-def _known(label: str, config: Config, known: dict[str, ArmModel]) -> ArmModel:
-    """Assemble each configuration once, whatever the arms are called."""
+def _assembled_once(label: str, config: Config, models: dict[str, ArmModel]) -> ArmModel:
+    """Return the model of a configuration, which is assembled only once even if several arms use it."""
     key = str(config.to_json())
-    if key not in known:
-        known[key] = part_of(label, assemble(config))
-    found = known[key]
-    return ArmModel(label, config, found.content, found.judged, found.shares)
+    if key not in models:
+        models[key] = part_of(label, assemble(config))
+    model = models[key]
+    return ArmModel(label, config, model.content, model.judged, model.shares)
 
 
 def part_of(label: str, assembly: Assembly) -> ArmModel:
-    """Return what an arm knows of a model that was assembled."""
+    """Return the model of an arm from its assembly."""
     tables = assembly.tables.tables
     digests = [
-        (split, list(table.feed.tasks), table.feed.content()) for split, found in tables.items() for table in found
+        (split, list(table.feed.tasks), table.feed.content())
+        for split, split_tables in tables.items()
+        for table in split_tables
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
     content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
@@ -169,7 +175,7 @@ def part_of(label: str, assembly: Assembly) -> ArmModel:
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401
-    """Identify an encoder by its files, or by its name on the hub."""
+    """Return the identity of an encoder: its files, or its name on the hub."""
     folder = Path(locate(name))
     if not folder.is_dir():
         return name
@@ -177,8 +183,8 @@ def _encoder(name: str) -> Any:  # noqa: ANN401
 
 
 def judged_by(assembly: Assembly) -> dict[str, TaskScoring]:
-    """Return what each task is scored by: its test rows, or its dev rows where there are none."""
-    found: dict[str, TaskScoring] = {}
+    """Return the scoring of each task: on its test rows, or its dev rows if there are none."""
+    scorings: dict[str, TaskScoring] = {}
     for name, task in assembly.tasks.items():
         if not task.answers:
             continue
@@ -186,26 +192,26 @@ def judged_by(assembly: Assembly) -> dict[str, TaskScoring]:
             source for split in ("test", "dev") for source in assembly.sources[split] if name in source.tasks
         ]  # fmt: skip
         measure = partial(task.measured_by, task.metric)
-        found[name] = TaskScoring(task.metric, task.level, tuple(truth_of(task, sources[0])), measure)
-    return found
+        scorings[name] = TaskScoring(task.metric, task.level, tuple(truth_of(task, sources[0])), measure)
+    return scorings
 
 
 def _require_same(name: str, arm: Arm, parts: Sequence[ArmModel], expected: Mapping[str, TaskScoring]) -> None:
-    """Raise ConfigError unless an arm answers the tasks of the configuration, scored on the same rows."""
-    judged = {task: found for part in parts for task, found in part.judged.items()}
+    """Raise ConfigError unless an arm predicts the tasks of the configuration, scored on the same rows."""
+    judged = {task: scoring for part in parts for task, scoring in part.judged.items()}
     if set(judged) != set(expected) and arm.answers:
         raise ConfigError(
             f"arm {name!r}: found the tasks {', '.join(judged)}; expected those of the configuration: "
             f"{', '.join(expected)}"
         )
-    for task, found in judged.items():
-        if found.metric != expected[task].metric:
+    for task, scoring in judged.items():
+        if scoring.metric != expected[task].metric:
             raise ConfigError(
-                f"arm {name!r}: {task!r} is scored by {found.metric}, and its baseline by {expected[task].metric}; "
+                f"arm {name!r}: {task!r} is scored by {scoring.metric}, but its baseline by {expected[task].metric}; "
                 "leave the metric out of the arm, and set it for all with --set"
             )
-        if found.labels != expected[task].labels:
+        if scoring.labels != expected[task].labels:
             raise ConfigError(
-                f"arm {name!r}: {task!r} is scored on other rows or labels than its baseline; "
-                "baselines of another data set compare with nothing: leave the data out of the arm"
+                f"arm {name!r}: {task!r} is scored on other rows or labels than its baseline, "
+                "so they cannot be compared: leave the data out of the arm"
             )

@@ -1,4 +1,4 @@
-"""The record of a comparison: comparison.json, from what the runs' folders say and what was found."""
+"""The record of a comparison, comparison.json, built from the run folders and the findings."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Folders = Mapping[int, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was found.
+    """The findings of a comparison.
 
     Attributes:
-        metrics: each task's main metric.
-        runs: run folders by arm and seed, one a model of the arm.
-        answers, differences: by task and arm.
-        floor: in points.
-        folds: of the training rows, in place of test rows; 0 where there are none.
+        metrics: main metric of each task.
+        runs: run folders by arm and seed, one per model of the arm.
+        answers, differences: predictions and differences by task and arm.
+        floor: points that a task may lose.
+        folds: number of folds of the training rows that replace test rows; 0 for none.
     """
 
     metrics: Mapping[str, str]
@@ -49,7 +49,7 @@ class Findings:
     folds: int = 0
 
     def divided(self, folders: Sequence[Path]) -> list[Sequence[Path]]:
-        """Return the runs of an arm with a seed, fold by fold."""
+        """Split an arm's runs with a seed by fold."""
         return divided(folders, self.folds or 1)
 
 
@@ -57,15 +57,16 @@ def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
     """Return comparison.json.
 
     Args:
-        folder: that the paths of runs are relative to.
+        findings: the findings.
+        folder: folder that the paths of runs are relative to.
     """
-    arms = {name: _arm(one, findings.runs[name], folder, findings) for name, one in findings.prepared.items()}
+    arms = {name: _arm(arm, findings.runs[name], folder, findings) for name, arm in findings.prepared.items()}
     sharing = sorted(
-        (name for name, one in findings.prepared.items() if one.shares), key=lambda name: arms[name]["parameters"]
+        (name for name, arm in findings.prepared.items() if arm.shares), key=lambda name: arms[name]["parameters"]
     )
     candidates = [_candidate(name, arms[name]["parameters"], findings) for name in sharing]
     recommended, reason = recommend(candidates, arms[BASELINE]["parameters"], findings.floor)
-    shown = recommended if recommended in sharing else max(candidates, key=lambda one: one.mean).name
+    shown = recommended if recommended in sharing else max(candidates, key=lambda arm: arm.mean).name
     return {
         "tasks": {task: _task(task, sharing, findings) for task in findings.metrics},
         "arms": arms,
@@ -76,7 +77,7 @@ def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
         "folds": findings.folds,
         "level": LEVEL,
         "notes": list(findings.notes),
-        "overall": {one.name: _overall(one) for one in candidates},
+        "overall": {arm.name: _overall(arm) for arm in candidates},
         "transfer": transfer(
             findings.metrics, findings.runs, findings.prepared, findings.differences, sharing, findings.folds or 1
         ),
@@ -99,7 +100,7 @@ def _overall(candidate: SharingArm) -> dict[str, float] | None:
 
 def _candidate(name: str, parameters: int, findings: Findings) -> SharingArm:
     differences = {task: by_arm[name] for task, by_arm in findings.differences.items()}
-    # Of the seeds that the arm was trained with.
+    # Only the seeds that the arm was trained with.
     at = [list(findings.runs[BASELINE]).index(seed) for seed in findings.runs[name]]
     values = [by_arm[BASELINE].values for by_arm in findings.differences.values()]
     singles = [mean_of([scores[index] for index in at]) for scores in values]
@@ -143,7 +144,7 @@ def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, An
 
 
 def _corrected(by_arm: Mapping[str, Difference], findings: Findings) -> dict[str, dict[str, float]]:
-    """Return the arms' p-values, and corrected for the number of arms; arms made of the same runs count once."""
+    """Return the arms' p-values, raw and corrected for the number of arms; arms with the same runs count once."""
     families: dict[str, list[str]] = {}
     for name, one in by_arm.items():
         if name != BASELINE and one.p is not None:
@@ -157,7 +158,7 @@ def _corrected(by_arm: Mapping[str, Difference], findings: Findings) -> dict[str
 
 
 def _majority(task: str, metric: str, findings: Findings) -> float | None:
-    """Return what the majority baseline scores on the rows that were compared: of folds, in the mean."""
+    """Return the score of the majority baseline on the compared rows; the mean over folds, if any."""
     scores: list[float | None] = []
     for run in next(iter(findings.runs[BASELINE].values())):
         split = _read(run / "run.json")["predicted_split"].get(task)
@@ -186,8 +187,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _arm(prepared: Prepared, runs: Folders, folder: Path, findings: Findings) -> dict[str, Any]:
-    """Return what an arm is made of and what it takes, in the mean over seeds and folds; of the single models all of
-    them together."""
+    """Return the parts and costs of an arm, averaged over seeds and folds; for single models the total of all."""
     parts = [part for listed in runs.values() for part in findings.divided(listed)]
     records = [[_read(run / "run.json") for run in part] for part in parts]
     exposure = {
@@ -213,7 +213,7 @@ def _mean(values: Sequence[float]) -> int:
 def _speed(
     prepared: Prepared, parts: Sequence[Sequence[Path]], records: Sequence[Sequence[Mapping[str, Any]]]
 ) -> float | None:
-    """Return test rows answered a second for all of their tasks: several models pass a row one after another."""
+    """Return test rows per second with all their tasks; several models process a row one after another."""
     speeds: list[float] = []
     for folders, listed in zip(parts, records, strict=True):
         rates = [run.get("predict_rows_per_second") for run in listed]
@@ -227,14 +227,14 @@ def _speed(
 
 
 def _test_rows(run: Path) -> dict[str, int]:
-    """Return how many rows of each source a run answered; equal sources of two runs are one."""
+    """Return the number of predicted rows per source; the key is equal for equal sources of two runs."""
     predicted, config = _read(run / "run.json")["predicted_split"], _config(run)
-    found: dict[str, int] = {}
+    rows_by_source: dict[str, int] = {}
     for source in _read(run / "data.json")["sources"]:
         tasks = [task for task in source["tasks"] if predicted.get(task) == source["split"]]
         if tasks:
-            found[json.dumps([source["split"], config["tasks"][tasks[0]].get("data", {})])] = source["rows"]
-    return found
+            rows_by_source[json.dumps([source["split"], config["tasks"][tasks[0]].get("data", {})])] = source["rows"]
+    return rows_by_source
 
 
 def _config(run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training what is not there yet: complete runs are reused, interrupted ones go on, several may train at once."""
+"""Training of the runs: reuses complete ones, resumes interrupted ones, and trains several in parallel."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from polytask.run import is_run
 from polytask.terminal import PlainConsole
 from polytask.training.checkpoint import is_whole
 
-NOT_WHOLE = "no checkpoint is whole"
+NOT_WHOLE = "no checkpoint is complete"
 
 
 @dataclass
 class RunStore:
-    """The folder of all runs of comparisons, each named by what it is and by the hash of what determines it.
+    """The folder of all runs of comparisons, each named by its label and the hash of everything that determines it.
 
     Attributes:
-        trained: runs that this comparison trained.
-        reused: runs that were complete before it.
+        trained: number of runs that this comparison trained.
+        reused: number of runs that were complete before.
         ray: whether runs train on a Ray cluster.
     """
 
@@ -40,23 +40,26 @@ class RunStore:
     ray: bool = False
 
     def place(self, run: PlannedRun) -> Path:
-        """Return the folder of a run; an equal one of another arm is the same run."""
-        found = sorted(self.folder.glob(f"*-{run.identity}"))
-        return found[0] if found else self.folder / f"{run.label}-{run.identity}"
+        """Return the folder of a run; equal runs of two arms share one."""
+        matches = sorted(self.folder.glob(f"*-{run.identity}"))
+        return matches[0] if matches else self.folder / f"{run.label}-{run.identity}"
 
     def complete(self, folder: Path) -> bool:
-        """Whether a run has all that a finished one has."""
+        """Whether a run is finished."""
         return is_file(folder / "scores.json") and is_folder(folder / "model")
 
     def train_all(self, runs: Sequence[PlannedRun], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
-        """Train what is not complete, and return each run's folder by its hash.
+        """Train the runs that are not complete, and return the folder of each by hash.
 
         Args:
-            failed: is given, by hash, why a run cannot go on, and the others are trained; without it that is raised.
+            runs: the runs.
+            jobs: number of runs to train at the same time.
+            failed: filled with the reasons, by hash, of runs that cannot continue, while the others are trained;
+                without it such a reason is raised.
 
         Raises:
             Interrupted: stopped by Ctrl-C, after saving.
-            PolytaskError: what a run raised, with its name.
+            PolytaskError: the error of a run, with its name.
         """
         waiting: dict[Path, PlannedRun] = {}
         places: dict[str, Path] = {}
@@ -73,7 +76,7 @@ class RunStore:
             _RunCrew(waiting, jobs, console, failed, ray=self.ray).work()
         else:
             for number, (place, run) in enumerate(waiting.items(), start=1):
-                _tell(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
+                _log(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
                 try:
                     _train_here(run, place, console)
                 except TrainingError as error:
@@ -83,7 +86,7 @@ class RunStore:
         return places
 
 
-def _tell(console: Console, text: str) -> None:
+def _log(console: Console, text: str) -> None:
     console.print(text)
 
 
@@ -99,10 +102,10 @@ def _check_begun(place: Path, console: Console) -> None:
 
 
 def _set_aside(place: Path, why: str, console: Console) -> None:
-    """Move a run away that cannot go on, so that another one takes its place: what it holds may yet be wanted."""
-    kept = place.with_name(f"{place.name}.damaged-{secrets.token_hex(4)}")
-    place.rename(kept)
-    _tell(console, f"{place.name}: {why}; the run is trained anew, and what was there is kept in {kept.name}")
+    """Rename the folder of a run that cannot be resumed, so that it can be trained again and nothing is lost."""
+    target = place.with_name(f"{place.name}.damaged-{secrets.token_hex(4)}")
+    place.rename(target)
+    _log(console, f"{place.name}: {why}; the run is trained again, and its old content is kept in {target.name}")
 
 
 def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
@@ -123,10 +126,11 @@ def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
 
 
 class _RunCrew(Crew[Path]):
-    """Trains runs.
+    """Trains runs in parallel processes.
 
     Args:
-        excused: is given, by hash, why a run cannot go on; without it that ends all of them.
+        waiting: the runs to train, by folder.
+        excused: filled with the reasons, by hash, of runs that cannot continue; without it the first one ends all.
     """
 
     def __init__(
@@ -146,7 +150,7 @@ class _RunCrew(Crew[Path]):
         if not self._left:
             return None
         number, (place, run) = self._left.pop(0)
-        _tell(self.console, f"run {number} of {len(self._waiting)}: {place.name}, seed {run.config.train.seed}")
+        _log(self.console, f"run {number} of {len(self._waiting)}: {place.name}, seed {run.config.train.seed}")
         place.mkdir(parents=True, exist_ok=True)
         config = place / "config.yaml"
         write_text(config, yaml.safe_dump(run.config.to_json(), sort_keys=False, allow_unicode=True))
@@ -154,7 +158,7 @@ class _RunCrew(Crew[Path]):
 
     def end(self, job: ProcessJob[Path], code: int) -> bool:
         if code == 0:
-            _tell(self.console, f"done: {job.key.name}")
+            _log(self.console, f"done: {job.key.name}")
         elif code == 1 and self._excused is not None:
             self._excused[self._waiting[job.key].identity] = reason_in(job.log)
         else:
@@ -165,25 +169,28 @@ class _RunCrew(Crew[Path]):
 def plan_arm(
     arm: Prepared, seed: int, teachers: Sequence[PlannedRun], place: Callable[[PlannedRun], Path]
 ) -> list[PlannedRun]:
-    """Return an arm's runs with a seed, one a model.
+    """Return an arm's runs with a seed, one per model.
 
     Args:
-        teachers: the runs that teach, which are of the same fold.
-        place: says where a run lies.
+        teachers: runs that teach models of the same fold.
+        place: returns the folder of a run.
     """
-    found: dict[int, list[Path]] = {}
+    teacher_folders: dict[int, list[Path]] = {}
     for run in teachers:
-        found.setdefault(run.fold, []).append(place(run))
-    return [part.seeded(seed, found.get(part.fold, ())) for part in arm.parts]
+        teacher_folders.setdefault(run.fold, []).append(place(run))
+    return [part.seeded(seed, teacher_folders.get(part.fold, ())) for part in arm.parts]
 
 
 def run_arms(
     prepared: Mapping[str, Prepared], seeds: Mapping[str, Sequence[int]], store: RunStore, jobs: int
 ) -> dict[str, dict[int, list[Path]]]:
-    """Train every arm with each of its seeds, and return the folders: by arm, by seed, one a model of the arm.
+    """Train every arm with each of its seeds, and return the folders by arm and seed, one per model of the arm.
 
     Args:
-        seeds: by arm; the baseline has those of all arms.
+        prepared: the arms.
+        seeds: seeds by arm; the baseline has those of all arms.
+        store: the folder of the runs.
+        jobs: number of runs to train at the same time.
     """
     planned: dict[str, dict[int, list[PlannedRun]]] = {}
     places: dict[str, Path] = {}
@@ -198,11 +205,9 @@ def run_arms(
     def folders(name: str) -> dict[int, list[Path]]:
         return {seed: [places[run.identity] for run in runs] for seed, runs in planned[name].items()}
 
-    # Teachers first: what they teach cannot begin before they are done.
-    first = [run for name, found in prepared.items() if not found.arm.has_teachers for run in plan(name, {})]
+    # Teachers first: their students can only start once they are done.
+    first = [run for name, arm in prepared.items() if not arm.arm.has_teachers for run in plan(name, {})]
     places |= store.train_all(first, jobs)
-    second = [
-        run for name, found in prepared.items() if found.arm.has_teachers for run in plan(name, planned[BASELINE])
-    ]
+    second = [run for name, arm in prepared.items() if arm.arm.has_teachers for run in plan(name, planned[BASELINE])]
     places |= store.train_all(second, jobs) if second else {}
     return {name: folders(name) for name in prepared}

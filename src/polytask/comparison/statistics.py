@@ -1,8 +1,8 @@
 """Differences to the single models with their intervals: a paired bootstrap over test rows and seeds.
 
-A replicate draws a weight for every test row, the same one for both arms, and S of the S seeds with replacement, again
-the same for both. The mean of S seeds drawn from S varies by (S - 1) / S too little, so the seeds' part of a
-replicate, its distance from the mean over all seeds, is stretched by sqrt(S / (S - 1)).
+A replicate draws a weight for every test row and S of the S seeds with replacement, both the same for both arms. The
+mean of S seeds drawn from S varies too little, by the factor (S - 1) / S, so the seeds' part of a replicate, its
+distance from the mean over all seeds, is stretched by sqrt(S / (S - 1)).
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an arm is from the single model of a task; positive is better.
+    """Difference between an arm and the single model of a task; positive is better.
 
     Attributes:
-        values: the arm's score with each seed; None where the metric is undefined.
+        values: score of the arm with each seed; None if the metric is undefined.
         delta: mean difference over seeds.
-        low, high: ends of the interval; None where too few replicates are defined.
-        relative: of delta, in units of the single models' mean.
+        low, high: ends of the 95 % interval; None if too few replicates are defined.
+        relative: delta relative to the mean of the single models.
         from_rows, from_seeds: the two parts of the variance of delta.
-        replicates: of delta.
-        p: two-sided probability of so great a difference where there is none, from the replicates; None where they
-            are undefined.
+        replicates: bootstrap replicates of delta.
+        p: two-sided p-value from the replicates; None if they are undefined.
     """
 
     values: tuple[float | None, ...]
@@ -50,38 +49,38 @@ class Difference:
 
     @property
     def mean(self) -> float | None:
-        """The arm's mean over seeds."""
+        """Mean score of the arm over seeds."""
         return mean_of(self.values)
 
     @property
     def std(self) -> float | None:
-        """The standard deviation over seeds (n - 1)."""
-        found = _defined(self.values)
-        return None if found is None else float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
+        """Standard deviation over seeds (n - 1)."""
+        scores = _defined(self.values)
+        return None if scores is None else float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
 
 
 def _defined(values: Sequence[float | None]) -> list[float] | None:
-    found = [value for value in values if value is not None]
-    return found if len(found) == len(values) else None
+    defined = [value for value in values if value is not None]
+    return defined if len(defined) == len(values) else None
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None where a value is undefined."""
-    found = _defined(values)
-    return None if found is None else float(np.mean(found))
+    """Return the mean; None if a value is undefined."""
+    defined = _defined(values)
+    return None if defined is None else float(np.mean(defined))
 
 
 def drawn_seeds(seeds: int, count: int, seed: int) -> NDArray[np.intp]:
-    """Draw seeds with replacement: replicates x seeds; the same for all tasks and arms."""
+    """Draw indices of seeds with replacement (replicates x seeds), the same for all tasks and arms."""
     return np.random.default_rng([seed, 1]).integers(seeds, size=(count, seeds))
 
 
 def combine(each: Floats, drawn: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Return the rows' and the seeds' part of every replicate.
+    """Return the parts of every replicate that come from rows and from seeds.
 
     Args:
-        each: the difference under each seed: replicates x seeds.
-        drawn: which seeds a replicate drew: replicates x seeds.
+        each: difference under each seed, replicates x seeds.
+        drawn: indices of the drawn seeds, replicates x seeds.
     """
     seeds = each.shape[1]
     middle = each.mean(1)
@@ -90,10 +89,10 @@ def combine(each: Floats, drawn: NDArray[np.intp]) -> tuple[Floats, Floats]:
 
 
 def p_value(replicates: Floats) -> float | None:
-    """Return the two-sided p-value of a difference of 0: how often its replicates fall on the rarer side of 0, twice.
+    """Return the two-sided p-value for a difference of 0: twice the share of replicates on the rarer side of 0.
 
-    A replicate of its own is counted on either side, so that p is never 0 (Davison and Hinkley 1997, section 4.2.1).
-    Below 0.05 the 95 % interval leaves 0 out. None where less than half of the replicates are defined.
+    One replicate is added on either side, so that p is never 0 (Davison and Hinkley 1997, section 4.2.1).
+    Below 0.05 the 95 % interval excludes 0. None if less than half of the replicates are defined.
     """
     defined = replicates[np.isfinite(replicates)]
     if 2 * len(defined) < len(replicates) or not len(defined):
@@ -103,7 +102,7 @@ def p_value(replicates: Floats) -> float | None:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, so that all rejected hypotheses together keep the level.
+    """Return p-values corrected for multiple tests by Holm's method, which controls the family-wise error rate.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
 
@@ -129,19 +128,23 @@ def compare_arms(
     """Return each arm's difference to the baseline on one task, over the seeds of the arm."""
     base = answers[baseline]
     sign = -1.0 if smaller_is_better(metric) else 1.0
-    # Tasks on the same texts draw the same rows, others others.
+    # Tasks on the same texts draw the same rows; other tasks draw different ones.
     rows_seed = zlib.crc32("\0".join(base.texts).encode("utf-8", "replace")) + seed
     replicates = _replicates(metric, level, answers, resamples, rows_seed)
-    scores = {arm: _scores(metric, level, base.labels, one.predictions) for arm, one in answers.items()}
-    found: dict[str, Difference] = {}
-    for arm, one in answers.items():
-        paired = [base.seeds.index(seed) for seed in one.seeds] if one.seeds else list(range(len(base.predictions)))
+    scores = {arm: _scores(metric, level, base.labels, arm_answers.predictions) for arm, arm_answers in answers.items()}
+    differences: dict[str, Difference] = {}
+    for arm, arm_answers in answers.items():
+        paired = (
+            [base.seeds.index(seed) for seed in arm_answers.seeds]
+            if arm_answers.seeds
+            else list(range(len(base.predictions)))
+        )
         each = sign * (replicates[arm] - replicates[baseline][:, paired])
         middle, stretched = combine(each, drawn_seeds(len(paired), resamples, seed))
         ends = interval(middle + stretched, LEVEL)
         mean, single = mean_of(scores[arm]), mean_of([scores[baseline][at] for at in paired])
         delta = None if mean is None or single is None else sign * (mean - single)
-        found[arm] = Difference(
+        differences[arm] = Difference(
             values=scores[arm],
             delta=delta,
             low=None if ends is None or delta is None else ends[0],
@@ -152,19 +155,19 @@ def compare_arms(
             replicates=middle + stretched,
             p=None if delta is None else p_value(middle + stretched),
         )
-    return found
+    return differences
 
 
 def _scores(
     metric: str, level: Literal["row", "word"], labels: Sequence[Label], predictions: Sequence[Sequence[Label]]
 ) -> tuple[float | None, ...]:
-    return tuple(METRICS[level][metric](list(labels), list(one)) for one in predictions)
+    return tuple(METRICS[level][metric](list(labels), list(predicted)) for predicted in predictions)
 
 
 def _replicates(
     metric: str, level: Literal["row", "word"], answers: Mapping[str, ArmPredictions], resamples: int, seed: int
 ) -> dict[str, Floats]:
-    """Return each arm's scores: replicates x seeds, under the same rows' weights for all."""
+    """Return the scores of each arm (replicates x seeds) under the same row weights for all."""
     measures = {
         arm: [resampled(level, metric, list(one.labels), list(found)) for found in one.predictions]
         for arm, one in answers.items()
@@ -183,10 +186,12 @@ def _variance(values: Floats) -> float:
 
 
 def overall(differences: Sequence[Difference], singles: Sequence[float | None]) -> tuple[float, float, float] | None:
-    """Return the mean over tasks of the relative difference, and its interval; None where a task has none."""
-    if any(one.relative is None for one in differences):
+    """Return the mean relative difference over tasks, and its interval; None if a task has none."""
+    if any(difference.relative is None for difference in differences):
         return None
-    each = [one.replicates / abs(single) for one, single in zip(differences, singles, strict=True) if single]
+    each = [
+        difference.replicates / abs(single) for difference, single in zip(differences, singles, strict=True) if single
+    ]
     ends = interval(np.mean(each, axis=0), LEVEL)
-    mean = float(np.mean([one.relative for one in differences if one.relative is not None]))
+    mean = float(np.mean([difference.relative for difference in differences if difference.relative is not None]))
     return None if ends is None else (mean, *ends)

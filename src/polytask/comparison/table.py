@@ -1,4 +1,4 @@
-"""A comparison on the terminal: each task under each arm, what the arms take, and what to do."""
+"""A comparison on the terminal: scores of each task and arm, costs of the arms, and the recommendation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from polytask.tables import add_number, grid
 
 
 def read_format(text: str | None) -> str | None:
-    """Return the format of a table. Raises UserError for an unknown one."""
+    """Return the name of a table format. Raises UserError for an unknown one."""
     if text is not None and text not in FORMATS:
         raise UserError(f"--to: found {text!r}; {nearest(text, FORMATS)}")
     return text
 
 
 def print_table(folder: Path, form: str | None) -> None:
-    """Print the table of the comparison in a folder to stdout. Raises UserError where there is none."""
+    """Print the table of the comparison in a folder to stdout. Raises UserError if there is none."""
     if not is_file(folder / RECORD):
-        what = "no comparison lies there" if is_folder(folder) else "no folder of a comparison"
-        raise UserError(f"{folder}: {what}; to train one give a configuration, and --out its folder")
+        problem = "the folder holds no comparison" if is_folder(folder) else "not the folder of a comparison"
+        raise UserError(f"{folder}: {problem}; to train one give a configuration, and --out its folder")
     if form is None:
         raise UserError(f"{folder}: name the format of the table: --to {', '.join(FORMATS)}")
     sys.stdout.write(FORMATS[form](read_json(folder / RECORD)))
@@ -52,12 +52,12 @@ def show_comparison(comparison: Comparison, out: Console) -> None:
     _say(out, f"Recommended: {comparison.recommended}")
     _say(out, comparison.reason)
     for note in comparison.record["notes"]:
-        _say(out, f"To know: {note}")
+        _say(out, f"Note: {note}")
 
 
 _READING = (
-    "p: of no difference to single, corrected for the number of arms (Holm); * better and † worse at 0.05. The "
-    "verdicts below are by the intervals, and not corrected."
+    "p: p-value of the difference to single, corrected for the number of arms (Holm); * better and † worse at 0.05. "
+    "The verdicts below use the intervals, uncorrected."
 )
 
 
@@ -71,10 +71,10 @@ def _scores(comparison: Comparison) -> Table:
     table = grid("task", "arm", title=title)
     for name in ("mean ± std", "difference [95 %]", "relative", "p (Holm)"):
         add_number(table, name)
-    for task, one in comparison.tasks.items():
-        margin = [task, f"({one['metric']})"]
-        for index, (arm, values) in enumerate(one["arms"].items()):
-            cells = _cells(values, entry_of(one, arm), baseline=arm == BASELINE)
+    for task, result in comparison.tasks.items():
+        margin = [task, f"({result['metric']})"]
+        for index, (arm, values) in enumerate(result["arms"].items()):
+            cells = _cells(values, entry_of(result, arm), baseline=arm == BASELINE)
             table.add_row(margin[index] if index < len(margin) else "", arm, *cells)
         table.add_section()
     return table
@@ -86,12 +86,12 @@ def _scores_of(comparison: Comparison) -> str:
 
 
 def _print_lines(comparison: Comparison, out: Console) -> None:
-    """Print the scores without columns, so that a narrow terminal cuts no name of an arm in two."""
+    """Print the scores without columns, so that a narrow terminal does not break the names of arms."""
     _say(out, f"{_scores_of(comparison)}, mean ± std, and differences to single, in points")
-    for task, one in comparison.tasks.items():
-        _say(out, f"{task} ({one['metric']})")
-        for arm, values in one["arms"].items():
-            cells = _cells(values, entry_of(one, arm), baseline=arm == BASELINE)
+    for task, result in comparison.tasks.items():
+        _say(out, f"{task} ({result['metric']})")
+        for arm, values in result["arms"].items():
+            cells = _cells(values, entry_of(result, arm), baseline=arm == BASELINE)
             figures = [cell for cell in cells if cell]
             _say(out, f"  {arm}")
             _say(out, f"    {'  '.join([*figures[:-1], f'p {figures[-1]}'] if len(figures) > 1 else figures)}")
@@ -113,7 +113,7 @@ def _number(value: float | None, form: str, scale: float) -> str:
 
 
 def _arms(comparison: Comparison) -> Table:
-    table = grid("arm", title="What each arm takes (single: all its models)")
+    table = grid("arm", title="Costs of each arm (single: all models together)")
     for name in ("parameters", "training seconds", "rows/s", "models"):
         add_number(table, name)
     for name, arm in comparison.arms.items():

@@ -1,4 +1,4 @@
-"""How much each task changes each other one when the two are trained together."""
+"""How much each task changes the score of each other task when the two are trained together."""
 
 from __future__ import annotations
 
@@ -23,36 +23,40 @@ def transfer(
     sharing: Sequence[str],
     folds: int = 1,
 ) -> dict[str, Any] | None:
-    """Return the matrix: row i, column j is how much task i changes task j's score, positive for better.
+    """Return the transfer matrix: entry (i, j) is the change of task j's score due to task i, positive for better.
 
-    It comes from the arm of pairs; where there are two tasks, from the arm that shares most. Otherwise there is none.
+    It comes from the pairs arm or, for two tasks, from the arm that shares most. Otherwise there is none.
 
     Args:
+        metrics: main metric of each task.
+        runs: run folders by arm and seed.
+        prepared: the arms.
+        differences: differences by task and arm.
         sharing: arms that share, the one that shares most first.
-        folds: how many runs of each model there are with a seed.
+        folds: number of runs of each model per seed.
     """
     tasks = list(metrics)
     matrix: list[list[float | None]] = [[None] * len(tasks) for _ in tasks]
     if "pairs" in runs:
-        for number, (one, other) in enumerate(combinations(tasks, 2)):
+        for number, (first, second) in enumerate(combinations(tasks, 2)):
             folders = _models(runs["pairs"], number, folds)
-            for source, target in ((one, other), (other, one)):
+            for source, target in ((first, second), (second, first)):
                 judged = prepared[BASELINE].parts[tasks.index(target)].judged[target]
                 singles = _models(runs[BASELINE], tasks.index(target), folds)
                 single = {seed: found for seed, found in singles.items() if seed in folders}
                 found = _change(target, metrics[target], judged, {BASELINE: single, "pairs": folders}, folds)
                 matrix[tasks.index(source)][tasks.index(target)] = found
     elif len(tasks) == 2 and sharing:
-        for at, other in ((0, 1), (1, 0)):
-            delta = differences[tasks[other]][sharing[0]].delta
-            matrix[at][other] = None if delta is None else rounded(delta)
+        for at, second in ((0, 1), (1, 0)):
+            delta = differences[tasks[second]][sharing[0]].delta
+            matrix[at][second] = None if delta is None else rounded(delta)
     else:
         return None
     return {"tasks": tasks, "matrix": matrix}
 
 
 def _models(runs: Mapping[int, Sequence[Path]], number: int, folds: int) -> dict[int, list[Path]]:
-    """Return the runs of one of an arm's models, fold by fold."""
+    """Return the runs of one model of an arm by seed, ordered by fold."""
     return {seed: [part[number] for part in divided(listed, folds)] for seed, listed in runs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Export a trained model: to fewer tasks, and to the forms that other programs load."""
+"""Export of a trained model, with fewer tasks, or in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ def export(
     """Export a model folder, or the model of a run's folder.
 
     Args:
-        out: the folder to write, which is not there yet.
-        to: a name of the table EXPORTS.
-        tasks: only these tasks; all by default.
-        options: those of the exporter.
+        model: a model folder, or the folder of a run.
+        out: the folder to write, which must not exist yet.
+        to: a name in the table EXPORTS.
+        tasks: names of the tasks to export; all by default.
+        options: options of the exporter.
 
     Raises:
         ConfigError: there is no such export, task or option.
-        ModelError: the model cannot be loaded, or this form cannot hold it.
-        OutputError: `out` exists, cannot be written, or (then it is there) cannot be uploaded.
+        ModelError: the model cannot be loaded, or cannot be represented in this format.
+        OutputError: `out` exists, cannot be written, or cannot be uploaded (in this case it has been written).
     """
     exporter = exporter_of(to, _with_run(Path(model), options))
     folder = Path(out)
@@ -61,26 +62,30 @@ def export(
     from polytask.artifact.pruning import pruned
 
     bundle = load_bundle(Path(model))
-    found = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    exported = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
     if exporter.push is None:
-        return found
+        return exported
     from polytask.exports.push import push
 
-    return replace(found, pushed=tuple(push(found.folders, exporter.push, private=exporter.private)))
+    return replace(exported, pushed=tuple(push(exported.folders, exporter.push, private=exporter.private)))
 
 
 def _with_run(model: Path, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add the run that a model lies in, whose dev rows are labelled, where int8 needs labels and none are named."""
+    """Add the run of a model, for its labelled dev rows, if int8 needs labels and none are given."""
     if not options.get("quantize") or options.get("data") or options.get("run"):
         return options
-    found = [folder for folder in (model, model.parent) if model_folder(folder) != folder]
-    if not found or not is_file(found[0] / "config.yaml") or model_folder(found[0]) != model_folder(model):
+    run_folders = [folder for folder in (model, model.parent) if model_folder(folder) != folder]
+    if (
+        not run_folders
+        or not is_file(run_folders[0] / "config.yaml")
+        or model_folder(run_folders[0]) != model_folder(model)
+    ):
         return options
-    return {**options, "run": str(found[0])}
+    return {**options, "run": str(run_folders[0])}
 
 
 def exporter_of(to: str, options: Mapping[str, Any]) -> Exporter:
-    """Build an exporter from its options. Raises ConfigError for one that it does not read, or a bad value."""
+    """Build an exporter from its options. Raises ConfigError for an unknown option or an invalid value."""
     if to not in EXPORTS:
         raise ConfigError(f"to: found {to!r}; {nearest(to, EXPORTS)}")
     for option in options:
@@ -92,14 +97,14 @@ def exporter_of(to: str, options: Mapping[str, Any]) -> Exporter:
         first = error.errors(include_url=False)[0]
         place = first["loc"][0] if first["loc"] else to
         message = first["msg"].removeprefix("Value error, ")
-        found = "" if message.startswith("found") else f"found {first['input']!r}; "
-        raise ConfigError(f"{place}: {found}{message}") from None
+        prefix = "" if message.startswith("found") else f"found {first['input']!r}; "
+        raise ConfigError(f"{place}: {prefix}{message}") from None
 
 
 def _readers(option: str, to: str) -> str:
-    """Say who reads an option that the chosen export does not."""
+    """Describe which exports have an option that the chosen one does not have."""
     readers = [name for name, exporter in EXPORTS.items() if option in exporter.model_fields]
     if readers:
-        return f"found beside the export to {to!r}; it is read by {' and '.join(readers)} only"
+        return f"the export to {to!r} does not have this option; only {' and '.join(readers)} does"
     accepted = EXPORTS[to].model_fields
     return f"unknown option of the export to {to!r}; {nearest(option, accepted)}"

@@ -1,4 +1,4 @@
-"""What every way to export a model has."""
+"""Base class of all exporters, and the result of an export."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
-        folders: by task, or one folder under the name of the export for all tasks.
-        notes: what a person should know about it.
-        pushed: where it was uploaded to.
+        folders: folder of each task, or a single folder under the name of the export.
+        notes: notes for the user.
+        pushed: URLs of the uploaded repositories.
     """
 
     folders: dict[str, Path]
@@ -34,10 +34,10 @@ class Exported:
 
 
 class Exporter(Options, ABC):
-    """One form to export a model to; its options are its fields."""
+    """One export format; its options are its fields."""
 
     push: str | None = Field(
-        default=None, description="OWNER/NAME: hub repository to upload to; several folders go to one repository each"
+        default=None, description="OWNER/NAME: hub repository to upload to; several folders get one repository each"
     )
     private: bool = Field(default=False, description="create new repositories as private")
 
@@ -51,30 +51,33 @@ class Exporter(Options, ABC):
     @model_validator(mode="after")
     def _private_is_of_what_is_pushed(self) -> Self:
         if self.private and self.push is None:
-            raise ValueError("found private without push; say with push=OWNER/NAME where to upload")
+            raise ValueError("found private without push; set push=OWNER/NAME to upload")
         return self
 
     @abstractmethod
     def write(self, bundle: Bundle, out: Path) -> Exported:
-        """Write a model with the tasks that were asked for.
+        """Write a model with its tasks.
 
         Args:
-            out: a folder that is not there yet.
+            bundle: the model with the requested tasks.
+            out: a folder that does not exist yet.
 
-        Raises UserError naming what this form cannot hold.
+        Raises UserError naming what cannot be represented in this format.
         """
 
 
 def write_folders(out: Path, names: Iterable[str], fill: Callable[[str, Path], None]) -> dict[str, Path]:
-    """Write a folder for each name into a new folder, all of them or nothing. Raises OutputError when that fails.
+    """Write a folder for each name into a new folder, all or none. Raises OutputError if that fails.
 
     Args:
-        fill: writes what belongs to a name into an empty folder.
+        out: the new folder.
+        names: names of the folders.
+        fill: takes a name and an empty folder, and writes the content.
     """
-    found = {name: out / name for name in names}
+    folders = {name: out / name for name in names}
     with new_folder(out) as temporary:
-        for name in found:
+        for name in folders:
             folder = temporary / name
             folder.mkdir()
             fill(name, folder)
-    return found
+    return folders

@@ -1,4 +1,4 @@
-"""The graph: a whole model as one function of tokens, drawn by torch.export and written as ONNX."""
+"""The graph: a whole model as one function of tokens, traced by torch.export and written as ONNX."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from polytask.model.multitask import MultiTaskModel
 from polytask.predict.onnx_engine import INPUTS
 
-# Protobuf holds at most 2 GiB; a graph with more weights than this keeps them in a file beside it.
+# Protobuf is limited to 2 GiB; a graph with more weights than this keeps them in a separate file.
 MOST_BYTES_INSIDE = 1_800_000_000
 
 
 class Graph(nn.Module):
-    """A model that answers every task for every row: all branches of the tree run once, on all rows."""
+    """A model that computes every task for every row: all branches of the tree run once, on all rows."""
 
     def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
@@ -34,16 +34,16 @@ class Graph(nn.Module):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks, in the order of the outputs."""
+        """Names of the tasks, in the order of the outputs."""
         return self.model.plan.tasks
 
     def forward(self, ids: Tensor, mask: Tensor, type_ids: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Return for each task its outputs: rows x size for row level, rows x tokens x size for word level.
+        """Return the outputs of each task: rows x size at row level, rows x tokens x size at word level.
 
         Args:
-            ids: rows x tokens.
+            ids: token ids, rows x tokens.
             mask: rows x tokens, 1 for a token and 0 for padding.
-            type_ids: rows x tokens, where the encoder takes them.
+            type_ids: token types, rows x tokens, if the encoder takes them.
         """
         states: dict[str, Tensor] = {}
         for encoder in self.model.trunks:
@@ -51,8 +51,8 @@ class Graph(nn.Module):
             states |= {task: encoded.of(task)[0] for task in encoder.tasks}
         outputs: dict[str, Tensor] = {}
         for task in self.model.cascade.order:
-            read = self.model.cascade.read_everywhere(task, outputs, ids.shape[1])
-            outputs[task] = self.model.head(task).everywhere(states[task], mask, read)
+            cascade_inputs = self.model.cascade.read_everywhere(task, outputs, ids.shape[1])
+            outputs[task] = self.model.head(task).everywhere(states[task], mask, cascade_inputs)
         return tuple(outputs[task] for task in self.tasks)
 
 
@@ -63,11 +63,11 @@ def output_name(task: str) -> str:
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """A graph that was written.
+    """A written graph.
 
     Attributes:
-        inputs, outputs: names, the outputs' by task.
-        precise: names of the nodes that are small and decide much, and are better not quantised.
+        inputs, outputs: names of the inputs, and of the output of each task.
+        precise: names of small but critical nodes, which should not be quantised.
     """
 
     inputs: tuple[str, ...]
@@ -76,22 +76,23 @@ class GraphFiles:
 
 
 def draw(model: MultiTaskModel, path: Path) -> GraphFiles:
-    """Write a model as an ONNX graph of any batch size and length.
+    """Write a model as an ONNX graph with dynamic batch size and length.
 
     Args:
-        model: on the CPU, in float32.
+        model: a model on the CPU, in float32.
+        path: file to write.
     """
     graph = Graph(model).eval()
-    given = _sample(len(graph.inputs))
+    sample_inputs = _sample(len(graph.inputs))
     axes = {0: "rows", 1: "tokens"}
     with _plain_attention(model), _quiet(), torch.inference_mode():
         program = torch.onnx.export(
             graph,
-            given,
+            sample_inputs,
             dynamo=True,
             input_names=list(graph.inputs),
             output_names=[output_name(task) for task in graph.tasks],
-            dynamic_shapes=(axes,) * len(given),
+            dynamic_shapes=(axes,) * len(sample_inputs),
             verbose=False,
         )
     assert program is not None
@@ -102,20 +103,20 @@ def draw(model: MultiTaskModel, path: Path) -> GraphFiles:
 
 
 def _clean(model: Any) -> tuple[str, ...]:  # noqa: ANN401
-    """Take the exporter's notes (lines of code, paths) out of a graph; return the names of heads' and gates' nodes."""
+    """Remove the exporter's metadata (code lines, paths) from a graph; return the names of head and gate nodes."""
     precise: list[str] = []
     for node in model.graph.all_nodes():
         if any(part in node.metadata_props.get("namespace", "") for part in (".heads.", ".gates.")):
             precise.append(str(node.name))
-        for one in (node, *node.outputs):
-            one.metadata_props.clear()
-    for one in (model, model.graph, *model.graph.inputs, *model.graph.initializers.values()):
-        one.metadata_props.clear()
+        for item in (node, *node.outputs):
+            item.metadata_props.clear()
+    for item in (model, model.graph, *model.graph.inputs, *model.graph.initializers.values()):
+        item.metadata_props.clear()
     return tuple(precise)
 
 
 def _sample(count: int) -> tuple[Tensor, ...]:
-    """Return small inputs to draw with: two rows, the second one padded."""
+    """Return small inputs for tracing: two rows, the second one padded."""
     ids = torch.full((2, 7), 5)
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
@@ -124,10 +125,10 @@ def _sample(count: int) -> tuple[Tensor, ...]:
 
 @contextlib.contextmanager
 def _plain_attention(model: MultiTaskModel) -> Generator[None]:
-    """Let attention be computed by transformers' own function, which is drawn as plain matrix products."""
-    # Layers that were divided between tasks have copies of the encoder's configuration.
-    found: list[Any] = [getattr(module, "config", None) for trunk in model.trunks for module in trunk.modules()]
-    before = [(config, config._attn_implementation) for config in found if hasattr(config, "_attn_implementation")]
+    """Use the attention function of transformers, which is traced as plain matrix products."""
+    # Layers that were split between tasks have copies of the encoder's configuration.
+    configs: list[Any] = [getattr(module, "config", None) for trunk in model.trunks for module in trunk.modules()]
+    before = [(config, config._attn_implementation) for config in configs if hasattr(config, "_attn_implementation")]
     for config, _ in before:
         config._attn_implementation = "eager"
     try:
@@ -139,7 +140,7 @@ def _plain_attention(model: MultiTaskModel) -> Generator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keep the exporter's remarks on its own progress and on deprecated names off the terminal."""
+    """Suppress the exporter's messages about its progress and about deprecated names."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""One folder a task that Hugging Face's own libraries load, without polytask.
+"""One folder per task that the libraries of Hugging Face load without polytask.
 
-Classes and pipelines of transformers where the family has a head of this form, sentence-transformers for heads that
-average.
+If the family has a head of this form, classes and pipelines of transformers load it; heads that average tokens are
+written for sentence-transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HfExport(Exporter):
-    """A folder a task for plain transformers, or sentence-transformers."""
+    """Writes a folder per task for plain transformers, or sentence-transformers."""
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         from polytask.artifact.card import plain_card
@@ -64,22 +64,22 @@ def _notes(bundle: Bundle) -> Iterator[str]:
             )
         elif task.level == "row":
             yield (
-                f"{name}: pipelines of texts cut long ones only when told: "
+                f"{name}: text pipelines truncate long texts only on request: "
                 f'pipeline("text-classification", ..., truncation=True); the limit is {bundle.max_tokens} tokens'
             )
         if task.answer_range is not None:
             low, high = task.answer_range
             yield (
-                f"{name}: answers lie between {low:g} and {high:g}, and this form does not cut what leaves them: the "
+                f"{name}: predictions lie between {low:g} and {high:g}, but this format does not clip them: the "
                 "range is polytask_range in config.json"
             )
         if task.thresholds:
             shown = ", ".join(f"{label} {value:g}" for label, value in task.thresholds.items())
-            told = f"{name}: labels count from these probabilities (polytask_thresholds in config.json): {shown}"
+            message = f"{name}: labels have these thresholds (polytask_thresholds in config.json): {shown}"
             alone = task.problem_type == "single_label_classification"
-            yield f"{told}; without it the more probable label is answered" if alone else told
+            yield f"{message}; without it the more probable label is predicted" if alone else message
         if task.decides_words_together:
             yield (
-                f"{name}: pipelines decide each token by itself, and here the best valid sequence of tags is answered, "
-                "so some entities differ; a task with decode: greedy decides as they do"
+                f"{name}: pipelines decide each token separately, while polytask predicts the best valid sequence of "
+                "tags, so some entities differ; a task with decode: greedy decides like the pipelines"
             )

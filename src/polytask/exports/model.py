@@ -1,4 +1,4 @@
-"""The same kind of folder, with the tasks that were asked for only."""
+"""Export to a model folder with the requested tasks only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ModelExport(Exporter):
-    """A model folder of polytask's own."""
+    """Writes a polytask model folder."""
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         from polytask.artifact.folder import save_bundle

@@ -1,4 +1,4 @@
-"""One ONNX graph of a whole model, in a folder that is answered from without torch."""
+"""Export to one ONNX graph of the whole model, in a folder that predicts without torch."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from polytask.exports.parity import ParityMeasurement, TaskParity
     from polytask.tasks import Task
 
-# A float32 graph whose outputs differ by more than this is not the same function; rounding makes 1e-5 of it.
+# A float32 graph whose outputs differ by more than this is a different function; rounding causes about 1e-5.
 TOLERANCE = 1e-3
 
 
 class OnnxExport(Exporter):
-    """An ONNX graph for ONNX Runtime."""
+    """Writes an ONNX graph for ONNX Runtime."""
 
     data: dict[str, str] = Field(
         default={}, description="labelled files for the parity report: by task, or one for all tasks under `all`"
     )
     run: str | None = Field(
         default=None,
-        description="folder of a run whose dev rows are used where there is no `data`; by default the model's own",
+        description="folder of a run whose dev rows are used if there is no `data`; by default the model's own run",
     )
     quantize: Literal["int8"] | None = Field(default=None, description="int8 weights; needs `data` or a `run`")
     max_loss: float = Field(
@@ -46,8 +46,8 @@ class OnnxExport(Exporter):
     def _quantised_models_are_scored(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and not info.data.get("data") and info.data.get("run") is None:
             raise ValueError(
-                "whether a task loses by it is measured on labelled rows; add data: --data FILE, or export the folder "
-                "of the run, whose dev rows are used then"
+                "the loss is measured on labelled rows; add data: --data FILE, or export the folder "
+                "of the run, to use its dev rows"
             )
         return value
 
@@ -55,20 +55,20 @@ class OnnxExport(Exporter):
         require_onnx()
         with new_folder(out) as temporary:
             parity = self.write_graph(bundle, temporary)
-        return Exported({"onnx": out}, self.told(parity))
+        return Exported({"onnx": out}, self.parity_notes(parity))
 
-    def told(self, parity: Mapping[str, TaskParity]) -> tuple[str, ...]:
-        """Return what a person should know: the rows that were compared on, and how far the graph is from the model."""
+    def parity_notes(self, parity: Mapping[str, TaskParity]) -> tuple[str, ...]:
+        """Return notes: the compared rows, and the difference between graph and model."""
         return (*self._rows(), *_lines(parity))
 
     def _rows(self) -> list[str]:
-        """Say which labelled rows were taken where none were named."""
+        """Return a note on the labelled rows that were used if none were given."""
         if self.data or self.run is None:
             return []
         return [f"compared on the dev rows of {self.run}, which also chose its model; --data names other rows"]
 
     def write_graph(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
-        """Write the graph and what belongs to it into an empty folder, and return how far it is from the model."""
+        """Write the graph and its files into an empty folder, and return its difference from the model."""
         from polytask.artifact.description import WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
@@ -82,7 +82,7 @@ class OnnxExport(Exporter):
         path = folder / WEIGHTS["onnx"]
         run = None if self.run is None else Path(self.run)
         reference = measure(model_of(bundle, "cpu", "fp32"), self.data, run)
-        self._require_scored(bundle.tasks, reference)  # before the graph, which takes longer
+        self._require_scored(bundle.tasks, reference)  # before the graph is written, which takes longer
         if self.quantize is None:
             drawn = draw(bundle.model, path)
         else:
@@ -107,19 +107,19 @@ class OnnxExport(Exporter):
         return parity
 
     def _require_scored(self, tasks: Mapping[str, Task], reference: ParityMeasurement) -> None:
-        """Raise ConfigError where int8 weights are asked for, and a task has no labelled rows to tell its loss."""
+        """Raise ConfigError if int8 weights are requested, and a task has no labelled rows to measure its loss."""
         scores = reference.scores
         unknown = [name for name, task in tasks.items() if scores.get(name, {}).get(task.metric) is None]
         if self.quantize is not None and unknown:
             raise ConfigError(
-                f"data: no labelled rows to score {', '.join(unknown)} on, and int8 is written for tasks that were "
-                "measured only; add --data TASK=FILE, or leave the task out with --tasks"
+                f"data: no labelled rows to score {', '.join(unknown)} on, and int8 is only written for tasks "
+                "that were measured; add --data TASK=FILE, or leave the task out with --tasks"
             )
 
     def _require_equal(self, parity: Mapping[str, TaskParity]) -> None:
-        """Raise ModelError where the graph computes something else, or int8 costs more than is allowed."""
+        """Raise ModelError if the graph computes something else, or int8 loses more than allowed."""
         if self.quantize is None:
-            wrong = [task for task, found in parity.items() if not found.difference <= TOLERANCE]
+            wrong = [task for task, task_parity in parity.items() if not task_parity.difference <= TOLERANCE]
             if wrong:
                 raise ModelError(
                     f"the graph's outputs for {', '.join(wrong)} differ from torch's by "
@@ -127,17 +127,17 @@ class OnnxExport(Exporter):
                     "written; please report it with the encoder's name"
                 )
             return
-        lost = {task: found.lost for task, found in parity.items() if found.lost is not None}
+        lost = {task: task_parity.lost for task, task_parity in parity.items() if task_parity.lost is not None}
         refused = [f"{task} loses {points:.2f}" for task, points in lost.items() if not points <= self.max_loss]
         if refused:
             raise ModelError(
-                f"int8 is refused: {', '.join(refused)} points, and --max-loss allows {self.max_loss:g}; nothing is "
+                f"int8 is rejected: {', '.join(refused)} points, but --max-loss allows {self.max_loss:g}; nothing was "
                 "written; export without --quantize, or allow more"
             )
 
 
 def require_onnx() -> None:
-    """Raise MissingExtra where what writes a graph is not installed."""
+    """Raise MissingExtra if the packages for writing a graph are not installed."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(package) is None:
             raise MissingExtra(package, "export", "writing an ONNX graph")
@@ -145,7 +145,7 @@ def require_onnx() -> None:
 
 @dataclass(frozen=True)
 class _Report:
-    """What parity.json holds."""
+    """Content of parity.json."""
 
     tasks: Mapping[str, TaskParity]
     quantize: str | None
@@ -154,19 +154,22 @@ class _Report:
     versions: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        tasks = {name: asdict(found) for name, found in self.tasks.items()}
+        tasks = {name: asdict(task_parity) for name, task_parity in self.tasks.items()}
         return {**self.__dict__, "tasks": tasks}
 
 
 def _lines(parity: Mapping[str, TaskParity]) -> list[str]:
-    """Say for each task how far the graph is from the model in torch."""
+    """Describe the difference between the graph and the model in torch for each task."""
     lines: list[str] = []
-    for name, found in parity.items():
-        told = f"{name}: outputs differ by at most {found.difference:.1e} on {found.rows} rows"
-        if found.agreement is not None:
-            told += f", {100 * found.agreement:.2f} % of them answered alike"
-        scores = [f"{key} {_shown(value)} -> {_shown(found.after.get(key))}" for key, value in found.before.items()]
-        lines.append("; ".join([told, *scores[:1]]))
+    for name, task_parity in parity.items():
+        summary = f"{name}: outputs differ by at most {task_parity.difference:.1e} on {task_parity.rows} rows"
+        if task_parity.agreement is not None:
+            summary += f", {100 * task_parity.agreement:.2f} % of them with equal predictions"
+        scores = [
+            f"{key} {_shown(value)} -> {_shown(task_parity.after.get(key))}"
+            for key, value in task_parity.before.items()
+        ]
+        lines.append("; ".join([summary, *scores[:1]]))
     return lines
 
 
@@ -184,18 +187,19 @@ def _versions() -> dict[str, str]:
 
 
 def _card(bundle: Bundle, report: _Report) -> str:
-    """Write the model's card, with what the export changed."""
+    """Return the model card, including the effects of the export."""
     from polytask.artifact.card import Use, card
 
     code = 'import polytask\n\nmodel = polytask.load("this folder")\nmodel.predict(["A text."])'
     limits = ("It runs on the CPU, in ONNX Runtime, without torch: `pip install 'polytask[onnx-runtime]'`.",)
     size = report.bytes_of_files["model.onnx"] + report.bytes_of_files.get("model.onnx.data", 0)
-    made = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    lines = [card(bundle, Use("polytask", code, limits)), "## Against the model in torch", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    lines = [card(bundle, Use("polytask", code, limits)), "## Comparison with the model in torch", ""]
     lines += [
-        f"One ONNX graph with {report.quantize or 'fp32'} weights, {size / 1e6:.1f} MB, beside float32 in torch:",
+        f"One ONNX graph with {report.quantize or 'fp32'} weights, {size / 1e6:.1f} MB, "
+        "compared with float32 in torch:",
         "",
     ]
     lines += [f"* {line}" for line in _lines(report.tasks)]
-    lines += ["", f"All figures are in parity.json. Exported with {made}.", ""]
+    lines += ["", f"All figures are in parity.json. Exported with {versions}.", ""]
     return "\n".join(lines)

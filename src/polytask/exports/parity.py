@@ -1,4 +1,4 @@
-"""How far an exported model is from the one in torch: outputs and answers on texts, scores on labelled rows."""
+"""Differences between an exported model and the one in torch: outputs and predictions, and scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polytask.tasks import Task
 from polytask.tasks.metric import smaller_is_better
 from polytask.terms import Scores
 
-# Texts of the bundled corpus that are compared where a task has no labelled rows.
+# Number of texts of the bundled corpus to compare for tasks without labelled rows.
 TEXTS = 256
 
 
@@ -29,11 +29,11 @@ class TaskParity:
     """One task before and after an export.
 
     Attributes:
-        rows: rows compared.
-        difference: the greatest absolute difference of any output.
-        agreement: share of rows that are answered alike; None where answers are no labels.
-        before, after: scores; empty where no labelled rows were given.
-        lost: points (hundredths) of the main metric that are lost; negative where some are won; None without scores.
+        rows: number of compared rows.
+        difference: largest absolute difference of any output.
+        agreement: fraction of rows with equal predictions; None if predictions are not labels.
+        before, after: scores; empty without labelled rows.
+        lost: points (hundredths) of the main metric that were lost; negative for a gain; None without scores.
     """
 
     rows: int
@@ -45,16 +45,16 @@ class TaskParity:
 
 
 class _Recorded:
-    """An engine that keeps what it returns, and for what."""
+    """An engine that records its outputs and their tasks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.kept: list[tuple[tuple[str, ...], RowOutputs]] = []
 
     def run(self, rows: Sequence[TokenRow], tasks: Sequence[tuple[str, ...]]) -> list[RowOutputs]:
-        found = self._engine.run(rows, tasks)
-        self.kept.extend(zip(tasks, found, strict=True))
-        return found
+        outputs = self._engine.run(rows, tasks)
+        self.kept.extend(zip(tasks, outputs, strict=True))
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         return self._engine.describe()
@@ -62,11 +62,11 @@ class _Recorded:
 
 @dataclass(frozen=True)
 class ParityMeasurement:
-    """What a model answers and scores.
+    """Outputs and scores of a model.
 
     Attributes:
-        kept: for each row the tasks that read it, and their outputs.
-        scores: of the tasks that have labelled rows.
+        kept: the tasks of each row, and their outputs.
+        scores: scores of the tasks with labelled rows.
     """
 
     kept: Sequence[tuple[tuple[str, ...], RowOutputs]]
@@ -77,8 +77,9 @@ def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> P
     """Run a model on labelled rows, and on texts of the bundled corpus for tasks that have none.
 
     Args:
+        model: the model.
         data: labelled files by task, or one for all tasks under "all".
-        run: folder of a run whose dev rows are labelled rows as well, where there is no data.
+        run: folder of a run whose dev rows are used if there is no data.
     """
     engine = _Recorded(model.engine)
     scores: Scores = {}
@@ -98,7 +99,7 @@ def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> P
 
 
 def compare(tasks: Mapping[str, Task], before: ParityMeasurement, after: ParityMeasurement) -> dict[str, TaskParity]:
-    """Compare an exported model with the one that it was made of, task by task, on the same rows."""
+    """Compare an exported model with the original, task by task, on the same rows."""
     return {
         name: _parity(task, before.kept, after.kept, before.scores.get(name, {}), after.scores.get(name, {}))
         for name, task in tasks.items()
@@ -113,10 +114,10 @@ def _parity(
     after: Mapping[str, float | None],
 ) -> TaskParity:
     difference, alike, rows = 0.0, 0, 0
-    for (tasks, one), (again, other) in zip(kept, others, strict=True):
-        assert tasks == again
+    for (tasks, first_outputs), (other_tasks, second_outputs) in zip(kept, others, strict=True):
+        assert tasks == other_tasks
         if task.name in tasks:
-            first, second = one[task.name], other[task.name]
+            first, second = first_outputs[task.name], second_outputs[task.name]
             # not max(), which drops a nan
             difference = float(np.maximum(difference, np.abs(first - second).max(initial=0.0)))
             alike += not task.label_texts and _decoded(task, first) == _decoded(task, second)
@@ -132,7 +133,7 @@ def _decoded(task: Task, outputs: NDArray[np.float32]) -> Any:  # noqa: ANN401
 
 
 def lost_points(task: Task, before: Mapping[str, float | None], after: Mapping[str, float | None]) -> float | None:
-    """Return how many hundredths of its main metric a task lost; an undefined score after a defined one lost all."""
+    """Return the points of its main metric that a task lost; losing a defined score counts as losing all of it."""
     first, second = before.get(task.metric), after.get(task.metric)
     if first is None:
         return None
@@ -145,7 +146,7 @@ def lost_points(task: Task, before: Mapping[str, float | None], after: Mapping[s
 def _corpus_rows(model: Model, tasks: Sequence[str]) -> Iterator[tuple[list[TokenRow], tuple[str, ...]]]:
     """Yield rows of the bundled corpus in groups of similar length, with the tasks that read them.
 
-    Every eighth row is several texts, so that long rows and truncated ones are among them.
+    Every eighth row consists of several texts, so that long and truncated rows are included.
     """
     texts = [text.text for _, text in zip(range(TEXTS), corpus.texts(), strict=False)]
     texts = [" ".join(texts[at : at + 8]) if at % 8 == 0 else text for at, text in enumerate(texts)]

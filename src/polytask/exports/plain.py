@@ -1,7 +1,7 @@
-"""One task as a model of its encoder family's own classes, which need no polytask.
+"""One task as a model of its encoder family's own classes, independent of polytask.
 
-The task's way through the layers becomes an encoder of its family, its head the head of the family's own
-`...ForSequenceClassification` or `...ForTokenClassification`: the same numbers, in another arrangement.
+The task's path through the layers becomes an encoder of its family, its head the head of the family's own
+`...ForSequenceClassification` or `...ForTokenClassification`: the same weights, rearranged.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 
 def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], to: str) -> None:
-    """Raise ModelError unless a form can hold every task, with the reason and the mend for each that it cannot.
+    """Raise ModelError unless a format can represent every task, with the reason and a fix for each that it cannot.
 
     Args:
-        obstacle: says why a task has no place in the form.
+        bundle: the model.
+        obstacle: returns why a task cannot be represented, or None.
+        to: name of the export.
     """
     obstacles = {name: found for name in bundle.tasks if (found := obstacle(bundle, name)) is not None}
     if not obstacles:
@@ -44,7 +46,7 @@ def require_held(bundle: Bundle, obstacle: Callable[[Bundle, str], str | None], 
 
 
 def averages(bundle: Bundle, name: str) -> bool:
-    """Whether a task's head is none of its family's own classes: it pools as they do not, or gives a vector."""
+    """Whether a task's head differs from its family's classes: it has another pooling, or gives a vector."""
     task, family = bundle.tasks[name], family_in(bundle.model.config)
     if task.gives_vectors:
         return True
@@ -53,14 +55,15 @@ def averages(bundle: Bundle, name: str) -> bool:
 
 
 def export_notes(bundle: Bundle) -> list[DataWarning]:
-    """Say before anything trains which tasks will have no plain form, or another one than pipelines load."""
-    found: dict[str, list[str]] = {}
+    """Return notes, before training, on tasks that cannot be exported to plain classes, or not for pipelines."""
+    names_by_reason: dict[str, list[str]] = {}
     for name in bundle.tasks:
         reason = encoder_obstacle(bundle, name)
         if reason is not None:
-            found.setdefault(reason, []).append(name)
+            names_by_reason.setdefault(reason, []).append(name)
     notes = [
-        DataWarning("export --to hf", f"cannot hold {', '.join(names)}: {reason}") for reason, names in found.items()
+        DataWarning("export --to hf", f"cannot hold {', '.join(names)}: {reason}")
+        for reason, names in names_by_reason.items()
     ]
     averaging = [
         name
@@ -90,11 +93,11 @@ def export_notes(bundle: Bundle) -> list[DataWarning]:
 
 
 def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
-    """Say why a task's way to its head is no plain encoder, and what to do; None where it is one."""
+    """Return why a task's path to its head is not a plain encoder, with a fix; None if it is one."""
     task, sharing = bundle.tasks[name], bundle.model.sharing.way_of(name)
-    own = head_specs(bundle.tasks)[name].head
-    if own in HEADS.extensions:
-        return f"its head is {own!r}, which other programs do not have; use --to model or --to onnx"
+    head_name = head_specs(bundle.tasks)[name].head
+    if head_name in HEADS.extensions:
+        return f"its head is {head_name!r}, which other programs do not have; use --to model or --to onnx"
     if task.head.chained:
         return "its head has transitions between tags (crf), which other programs do not have; use --to onnx or model"
     if task.problem_type is None and not task.plain_form and not task.gives_vectors:
@@ -127,19 +130,19 @@ def plain_model(bundle: Bundle, name: str) -> PreTrainedModel:
 
 
 def fill_encoder(encoder: nn.Module, bundle: Bundle, name: str) -> None:
-    """Put a task's way through the layers into an encoder of the family; of a pooler there is nothing to be had."""
+    """Copy a task's path through the layers into an encoder of the family; there is no pooler to copy."""
     odd = encoder.load_state_dict(plain_state(bundle.model, name), strict=False)
     assert not odd.unexpected_keys, odd.unexpected_keys
     assert all(key.startswith("pooler.") for key in odd.missing_keys), odd.missing_keys
 
 
 def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
-    """Return the encoder's configuration with all that the task's own class reads."""
+    """Return the encoder's configuration with everything that the task's class reads."""
     from transformers import AutoConfig
 
     labels = list(task.labels) or [task.name]
     with quiet():
-        # Made anew: the encoder's own object names polytask's attention.
+        # A new object: that of the encoder refers to polytask's attention.
         config = AutoConfig.for_model(**bundle.model.config.to_dict())
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
@@ -157,10 +160,10 @@ def plain_config(bundle: Bundle, task: Task) -> Any:  # noqa: ANN401
 
 
 def plain_tokenizer(bundle: Bundle) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, which cuts where the model was trained to and makes only what its class takes."""
+    """Return the tokenizer, with the truncation of training, and only the outputs that the class takes."""
     tokenizer = copy.deepcopy(bundle.tokenizer)
     tokenizer.model_max_length = bundle.max_tokens
-    tokenizer.padding_side = "right"  # as the model was trained: positions count from the first token
+    tokenizer.padding_side = "right"  # as in training: positions count from the first token
     if not bundle.model.uses_type_ids:
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names
@@ -169,12 +172,12 @@ def plain_tokenizer(bundle: Bundle) -> PreTrainedTokenizerBase:
 
 
 def _fill_head(plain: nn.Module, form: HeadForm, head: Head, task: Task) -> None:
-    """Put a head into the family's own, with the unit of its outputs folded into the output layer."""
+    """Copy a head into the family's head, with the unit of its outputs folded into the output layer."""
     if head.dense is not None and form.dense is not None:
         plain.get_submodule(form.dense).load_state_dict(head.dense.state_dict())
     if head.norm is not None and form.dense is not None:
-        beside = form.dense.rpartition(".")[0]
-        plain.get_submodule(f"{beside}.norm").load_state_dict(head.norm.state_dict())
+        parent = form.dense.rpartition(".")[0]
+        plain.get_submodule(f"{parent}.norm").load_state_dict(head.norm.state_dict())
     place = form.out if task.level == "row" else form.words
     assert place is not None
     plain.get_submodule(place).load_state_dict(output_layer(head, task))

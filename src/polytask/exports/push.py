@@ -1,4 +1,4 @@
-"""Upload exported folders to the Hugging Face hub: one repository a folder."""
+"""Upload of exported folders to the Hugging Face Hub, one repository per folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from polytask.errors import OutputError
 
 
 def repositories(folders: Mapping[str, Path], repository: str) -> dict[str, str]:
-    """Return the repository of each folder: the one named; of several folders each has its task's name behind it.
+    """Return the repository of each folder: the given one, or with the task's name appended for several folders.
 
-    Raises OutputError for a name that the hub refuses.
+    Raises OutputError for a name that the hub rejects.
     """
     if len(folders) == 1:
         return dict.fromkeys(folders, repository)
@@ -25,13 +25,14 @@ def repositories(folders: Mapping[str, Path], repository: str) -> dict[str, str]
 
 
 def push(folders: Mapping[str, Path], repository: str, *, private: bool) -> list[str]:
-    """Upload folders, and return where they can be seen.
+    """Upload folders, and return the URLs.
 
     Args:
+        folders: folders by name.
         repository: OWNER/NAME.
-        private: whether repositories that are new can be seen by their owner only.
+        private: whether new repositories are private.
 
-    Raises OutputError when the hub cannot be reached or refuses; the folders stay as they are.
+    Raises OutputError if the hub cannot be reached or rejects the upload; the folders are kept.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]

@@ -1,8 +1,8 @@
-"""One folder a task that sentence-transformers loads: for vectors, and for heads that average.
+"""One folder per task that sentence-transformers loads, for vectors and for heads that average.
 
-`SentenceTransformer(folder).encode(texts)` returns the task's vector, its logits or the number: an encoder, what the
-pooling makes of the tokens' states, and the head as a dense layer without an activation, where it has one. It is
-written by hand, for small JSON files say it all: only loading needs the package.
+`SentenceTransformer(folder).encode(texts)` returns the task's vector, logits or number: the model consists of an
+encoder, a pooling, and the head, if any, as a dense layer without an activation. The small JSON files are written
+directly: only loading needs the package.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from polytask.model.heads import Head
     from polytask.tasks import Task
 
-# What sentence-transformers calls the poolings.
+# Names of the poolings in sentence-transformers.
 _MODES = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
 _Modules: TypeAlias = "list[tuple[str, str]]"
 
 
 class SentenceTransformersExport(Exporter):
-    """A folder a task for sentence-transformers."""
+    """Writes a folder per task for sentence-transformers."""
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         from polytask.exports.plain import require_held
@@ -35,7 +35,7 @@ class SentenceTransformersExport(Exporter):
 
 
 def obstacle(bundle: Bundle, name: str) -> str | None:
-    """Say why a task has no form there, and what to do; None where it has one."""
+    """Return why a task cannot be exported, with a fix; None if it can."""
     from polytask.exports.plain import encoder_obstacle
 
     task, head = bundle.tasks[name], bundle.model.head(name)
@@ -47,7 +47,7 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
 
 
 def outputs_of(bundle: Bundle, name: str) -> str:
-    """Say what `encode` returns."""
+    """Describe what `encode` returns."""
     labels = bundle.tasks[name].labels
     if bundle.tasks[name].gives_vectors:
         return "the vector"
@@ -69,7 +69,7 @@ def fill_averaging(bundle: Bundle, name: str, folder: Path) -> None:
         fill_encoder(encoder, bundle, name)
         pooler = getattr(encoder, "pooler", None)
         for parameter in () if pooler is None else pooler.parameters():
-            torch.nn.init.zeros_(parameter)  # nobody reads it; drawn weights would differ from export to export
+            torch.nn.init.zeros_(parameter)  # unused; random weights would differ between exports
         encoder.save_pretrained(folder)
         plain_tokenizer(bundle).save_pretrained(folder)
     modules: _Modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

@@ -1,4 +1,4 @@
-"""A model repository of NVIDIA Triton: the ONNX graph of a model, and what the server has to know of it."""
+"""Export to a model repository of NVIDIA Triton: the ONNX graph of a model and its configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polytask.files import new_folder
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
 
-# Names of element types of ONNX (TensorProto.DataType), in Triton's configuration (model_config.proto, DataType).
+# Names of ONNX element types (TensorProto.DataType) in Triton's configuration (model_config.proto, DataType).
 _TYPES = {1: "TYPE_FP32", 6: "TYPE_INT32", 7: "TYPE_INT64", 9: "TYPE_BOOL", 10: "TYPE_FP16", 11: "TYPE_FP64"}
 
 
@@ -24,7 +24,7 @@ class GraphTensor:
     """An input or output of a graph.
 
     Attributes:
-        dims: sizes without the first one, which counts the rows; -1 for any.
+        dims: sizes without the first dimension, the rows; -1 for any.
     """
 
     name: str
@@ -33,19 +33,17 @@ class GraphTensor:
 
 
 class TritonExport(OnnxExport):
-    """A model repository for NVIDIA Triton, with the ONNX graph as its one model."""
+    """Writes a model repository for NVIDIA Triton with the ONNX graph as its only model."""
 
     name: str = Field(
         default="polytask", pattern=r"^[A-Za-z0-9_][\w.-]*$", description="triton: the model's name on the server"
     )
-    max_batch_size: int = Field(
-        default=64, ge=1, le=100_000, description="triton: most rows that the server passes at a time"
-    )
+    max_batch_size: int = Field(default=64, ge=1, le=100_000, description="triton: maximum number of rows per batch")
     queue_delay_us: int = Field(
         default=1000,
         ge=0,
         le=10_000_000,
-        description="triton: microseconds that a request may wait for others of its length",
+        description="triton: maximum microseconds that a request waits for others of its length",
     )
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
@@ -60,7 +58,7 @@ class TritonExport(OnnxExport):
                 file.rename(version / file.name)
             inputs, outputs = graph_tensors(version / "model.onnx")
             (folder / "config.pbtxt").write_text(self.configuration(inputs, outputs), "utf-8")
-        return Exported({"triton": out}, self.told(parity))
+        return Exported({"triton": out}, self.parity_notes(parity))
 
     def configuration(self, inputs: list[GraphTensor], outputs: list[GraphTensor]) -> str:
         """Return config.pbtxt: the text form of inference.ModelConfig in Triton's model_config.proto."""
@@ -68,8 +66,8 @@ class TritonExport(OnnxExport):
             f"name: {_quoted(self.name)}",
             'backend: "onnxruntime"',
             f"max_batch_size: {self.max_batch_size}",
-            *(_tensor("input", one) for one in inputs),
-            *(_tensor("output", one) for one in outputs),
+            *(_tensor("input", tensor) for tensor in inputs),
+            *(_tensor("output", tensor) for tensor in outputs),
             f"dynamic_batching {{ max_queue_delay_microseconds: {self.queue_delay_us} }}",
         ]
         return "\n".join([*lines, ""])

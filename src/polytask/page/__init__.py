@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run, a comparison or a measurement of relatedness. It reads folders only."""
+"""One self-contained HTML page about a run, a comparison, a search or relatedness, built from the folder alone."""
 
 from polytask.page.report import report
 

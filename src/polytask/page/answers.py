@@ -1,4 +1,4 @@
-"""What the kept model answered: confusion matrices, and rows that it gets wrong."""
+"""Predictions of the kept model: confusion matrices, and wrongly predicted rows."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from polytask.page.form import ConfusionForm, PredictionForm
 from polytask.page.reading import read_predictions
 from polytask.page.wording import answer, count, placed, signed
 
-SHOWN = 3  # errors a task that stand open
-MORE = 20  # with those behind a line
+SHOWN = 3  # errors per task that are shown at once
+MORE = 20  # including the folded ones
 
 
 def confusions(run: RunFolder) -> Iterator[Block]:
-    """Yield a matrix for each task that has one."""
-    found = run.confusion
-    if found.value is None:
+    """Yield the confusion matrix of each task that has one."""
+    confusion = run.confusion
+    if confusion.value is None:
         if run.finished:
-            yield MissingNote(found.problem)
+            yield MissingNote(confusion.problem)
         return
-    charts = [_confusion(task, matrix) for task, matrix in found.value.items() if matrix.is_square]
+    charts = [_confusion(task, matrix) for task, matrix in confusion.value.items() if matrix.is_square]
     caption = (
-        "Rows are the truth, columns the answer. Numbers count texts, or spans (O: there is none). The colour is "
-        "their share of the row. Recall: the share of the row that was found."
+        "Rows are true labels, columns predictions. Numbers count texts, or spans (O: no span). The colour shows "
+        "the share of the row. Recall: the share of the row that was predicted correctly."
     )
-    yield drawn(charts, "no task has one: they are drawn for classes and for spans.", caption)
-    broken = [task for task, matrix in found.value.items() if not matrix.is_square]
-    if broken:
-        yield MissingNote(f"the matrix of {', '.join(broken)} in confusion.json is not as large as its labels say.")
+    yield drawn(charts, "no task has a confusion matrix: they exist for classes and for spans.", caption)
+    mismatched = [task for task, matrix in confusion.value.items() if not matrix.is_square]
+    if mismatched:
+        yield MissingNote(
+            f"the size of the matrix of {', '.join(mismatched)} in confusion.json does not match its labels."
+        )
 
 
 def _confusion(task: str, matrix: ConfusionForm) -> Chart | None:
-    """Draw counts, with the recall of each row as the last column."""
+    """Draw the counts, with the recall of each row in the last column."""
     shares: list[list[float | None]] = [[*(value / (sum(row) or 1) for value in row), None] for row in matrix.counts]
     texts = [
         [*map(str, row), f"{100 * row[place] / sum(row):.0f} %" if sum(row) and label != "O" else "\u2013"]
@@ -47,74 +49,76 @@ def _confusion(task: str, matrix: ConfusionForm) -> Chart | None:
 
 
 def answers(run: RunFolder) -> Iterator[Block]:
-    """Yield some rows of each task that the model gets wrong; of numbers, those that are the furthest off."""
+    """Yield some wrongly predicted rows of each task; for numbers, those with the largest errors."""
     if not (run.folder / "predictions").is_dir():
         if run.finished:
             yield MissingNote("predictions/ is not in the folder.")
         return
     for task in run.tasks:
-        found = read_predictions(run.folder, task)
-        if found.problem:
-            yield MissingNote(f"{task}: {found.problem}")
-        if not found.values:
+        predictions = read_predictions(run.folder, task)
+        if predictions.problem:
+            yield MissingNote(f"{task}: {predictions.problem}")
+        if not predictions.values:
             continue
         scale = {label: place for place, label in enumerate(run.scale(task))}
-        wrong = _wrong(found.values, scale)
+        wrong = _wrong(predictions.values, scale)
         split = run.record.predicted_split.get(task, run.final_split)
         if not wrong:
-            yield TextBlock(f"{task}: all {count(len(found.values))} answers on the {split} rows are right.")
+            yield TextBlock(
+                f"{task}: all {count(len(predictions.values))} predictions on the {split} rows are correct."
+            )
             continue
-        yield from _shown(task, split, wrong, len(found.values), scale)
+        yield from _shown(task, split, wrong, len(predictions.values), scale)
 
 
 def _shown(
     task: str, split: str, wrong: Sequence[PredictionForm], total: int, scale: Mapping[str, int]
 ) -> Iterator[Block]:
-    """Yield the first errors, and some more behind a line."""
-    numbers = all(_is_number(one.label) and _is_number(one.prediction) for one in wrong)
-    levels = all(isinstance(value, str) and value in scale for one in wrong[:MORE] for value in _pair(one))
-    vectors = all(one.nearest is not None for one in wrong[:MORE])
-    what = "largest errors, of" if numbers or levels else "wrong answers:"
-    told = f"{count(len(wrong))} of {count(total)} {split} rows"
-    make = _marked if all(marks.fits(one) for one in wrong[:MORE]) else _numbers if numbers else _table
+    """Yield the first errors, and some more in a folded block."""
+    numbers = all(_is_number(row.label) and _is_number(row.prediction) for row in wrong)
+    levels = all(isinstance(value, str) and value in scale for row in wrong[:MORE] for value in _pair(row))
+    vectors = all(row.nearest is not None for row in wrong[:MORE])
+    kind = "largest errors, of" if numbers or levels else "wrong predictions:"
+    count_text = f"{count(len(wrong))} of {count(total)} {split} rows"
+    make = _marked if all(marks.fits(row) for row in wrong[:MORE]) else _numbers if numbers else _table
     if levels:
         make = partial(_levels, scale)
     if vectors:
         make = _neighbours
-        what = "not found at once:" if all(one.label == 1 for one in wrong) else what
-    yield make(f"{task}: {what} {told}", wrong[:SHOWN])
+        kind = "not found at rank 1:" if all(row.label == 1 for row in wrong) else kind
+    yield make(f"{task}: {kind} {count_text}", wrong[:SHOWN])
     if len(wrong) > SHOWN:
         more = wrong[SHOWN:MORE]
-        yield Details(f"{len(more)} more of {task}", [make(f"{task}: {what} {told}, more", more)])
+        yield Details(f"{len(more)} more of {task}", [make(f"{task}: {kind} {count_text}, more", more)])
 
 
-def _told(form: PredictionForm) -> list[str]:
+def _columns(form: PredictionForm) -> list[str]:
     return [placed(form.place, form.row), answer(form.label), answer(form.prediction)]
 
 
 def _table(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    rows = [[*_told(one), one.text] for one in wrong]
+    rows = [[*_columns(row), row.text] for row in wrong]
     return TableBlock(caption, ["where", "truth", "answer", "text"], rows, words=4, wide=True)
 
 
 def _numbers(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    rows = [[*_told(one), signed(one.prediction - one.label, 2), one.text] for one in wrong]
+    rows = [[*_columns(row), signed(row.prediction - row.label, 2), row.text] for row in wrong]
     return TableBlock(caption, ["where", "truth", "answer", "error", "text"], rows, words=5, wide=True)
 
 
 def _levels(scale: Mapping[str, int], caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    """Show each answer beside the truth on the scale: a circle where the truth is, a dot where the answer is."""
+    """Show each prediction and the true level on the scale: a circle for the truth, a dot for the prediction."""
     rows: list[list[str]] = []
     for one in wrong:
         truth, found = scale[one.label], scale[one.prediction]
         bar = "".join("\u25cb" if at == truth else "\u25cf" if at == found else "\u2013" for at in range(len(scale)))
-        rows.append([*_told(one), f"{found - truth:+d}", bar, one.text])
-    heads = ["where", "truth \u25cb", "answer \u25cf", "levels off", "on the scale", "text"]
+        rows.append([*_columns(one), f"{found - truth:+d}", bar, one.text])
+    heads = ["where", "truth \u25cb", "prediction \u25cf", "levels off", "on the scale", "text"]
     return TableBlock(caption, heads, rows, words=6, wide=True)
 
 
 def _neighbours(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    """Show a row's texts beside those that are closest to the first of them."""
+    """Show a row's texts next to the texts that are closest to the first of them."""
     ranked = all(one.label == 1 for one in wrong)
     rows = [
         [
@@ -127,15 +131,15 @@ def _neighbours(caption: str, wrong: Sequence[PredictionForm]) -> Block:
     ]
     heads = [
         "where",
-        *(["found at place"] if ranked else ["truth", "cosine"]),
-        "text | its own other text",
+        *(["rank"] if ranked else ["truth", "cosine"]),
+        "text | matching text",
         "closest texts",
     ]
     return TableBlock(caption, heads, rows, words=len(heads), wide=True)
 
 
 def _marked(caption: str, wrong: Sequence[PredictionForm]) -> Block:
-    return MarkedTexts(caption, [marks.marked(one) for one in wrong])
+    return MarkedTexts(caption, [marks.marked(row) for row in wrong])
 
 
 def _pair(form: PredictionForm) -> tuple[Any, Any]:
@@ -147,9 +151,9 @@ def _is_number(value: object) -> bool:
 
 
 def _wrong(predictions: Sequence[PredictionForm], scale: Mapping[str, int]) -> list[PredictionForm]:
-    wrong = [one for one in predictions if one.label != one.prediction]
+    wrong = [row for row in predictions if row.label != row.prediction]
     if scale:
-        wrong.sort(key=lambda one: -abs(scale.get(str(one.label), -1) - scale.get(str(one.prediction), -1)))
-    if all(_is_number(one.label) and _is_number(one.prediction) for one in wrong):
-        wrong.sort(key=lambda one: -abs(one.label - one.prediction))
+        wrong.sort(key=lambda row: -abs(scale.get(str(row.label), -1) - scale.get(str(row.prediction), -1)))
+    if all(_is_number(row.label) and _is_number(row.prediction) for row in wrong):
+        wrong.sort(key=lambda row: -abs(row.label - row.prediction))
     return wrong

@@ -1,4 +1,4 @@
-"""The page of a search: the answer first, then the tasks, then what was tried and what it cost."""
+"""The page of a search: the result first, then the tasks, the candidates and the costs."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from polytask.page.wording import in_points, number, points, points_interval
 from polytask.terminal import duration
 
 STEPS = {
-    "lora": "low-rank parts of its own in the upper half, all else frozen",
-    "own_third": "a copy of the upper third of the layers, all else frozen",
-    "own_half": "a copy of the upper half of the layers, all else frozen",
-    "branch": "a copy of the upper third, and all tasks train on",
-    "graft": "its own model as a trunk beside the shared one",
+    "lora": "own low-rank parts in the upper half, everything else frozen",
+    "own_third": "a copy of the upper third of the layers, everything else frozen",
+    "own_half": "a copy of the upper half of the layers, everything else frozen",
+    "branch": "a copy of the upper third, and all tasks continue training",
+    "graft": "its single model as a second trunk",
 }
 
 
 def auto_page(folder: Path) -> Page:
-    """Return the page."""
-    found = read(folder, "auto.json", AutoForm)
+    """Return the page of a search folder."""
+    record = read(folder, "auto.json", AutoForm)
     title = f"Search {folder.resolve().name}"
-    if found.value is None:
-        lead = unfinished(folder, "search", "auto.json", found.problem)
+    if record.value is None:
+        lead = unfinished(folder, "search", "auto.json", record.problem)
         return Page(title, "The best plan within a budget", [lead])
-    value = found.value
-    tried = sum(not one.why for one in value.ladder)
-    steps = f"{tried} of {len(value.ladder)} steps tried" if value.ladder else "nothing had to be lifted"
+    value = record.value
+    tried = sum(not item.why for item in value.ladder)
+    steps = f"{tried} of {len(value.ladder)} steps tried" if value.ladder else "no task had to be lifted"
     sections = [
-        Section("Each task against its own model", list(_tasks(value))),
-        Section("Size against the worst task", list(_frontier(value))),
+        Section("Each task compared with its own model", list(_tasks(value))),
+        Section("Size and worst task", list(_frontier(value))),
         Section("The ladder", list(_ladder(value)), folded=True, hint=steps),
         Section("What was tried", list(_tried(folder, value)), folded=True, hint=_rated(len(value.candidates))),
         Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of the configuration's own"),
@@ -84,8 +84,8 @@ def _lead(value: AutoForm) -> Iterator[Block]:
     shipped, single = speeds.get("shipped"), speeds.get("single")
     if shipped and single:
         yield TextBlock(
-            f"It answers {_speed(shipped)} texts a second for all of their tasks, one model a task {_speed(single)} "
-            f"({shipped / single:.2f} times as many), on the machine and the rows of this search."
+            f"It predicts {_speed(shipped)} texts per second for all tasks, and one model per task {_speed(single)} "
+            f"(a factor of {shipped / single:.2f}), on the machine and rows of this search."
         )
     if value.notes:
         yield BulletList(value.notes)
@@ -97,7 +97,7 @@ def _floor(value: AutoForm) -> float | None:
 
 
 def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
-    """Say where a task stands against its own model on dev rows, as far as they tell."""
+    """Return whether a task lies above the floor, judging by dev rows."""
     if not task.below_floor:
         return Mark("above the floor", "good")
     delta = task.dev.delta
@@ -107,20 +107,20 @@ def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
 
 
 def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
-    """Return what a task scores, against its own model."""
+    """Return the card of a task, with its score and that of its single model."""
     standing = _standing(task, floor)
     facts = [f"own model {number(task.single, 2)}; {points(task.delta)} points"]
     if task.low is not None and task.high is not None and task.low < task.high:
         facts.append(f"95 % interval {points_interval(task.low, task.high)}")
     needs = f"; {task.would_need}" if task.would_need else ""
-    likely = f", {task.likelihood} to be there" if task.likelihood and task.likelihood != "exact" else ""
-    told = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
+    likely = f", {task.likelihood}" if task.likelihood and task.likelihood != "exact" else ""
+    standing_text = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
     behind = standing.tone == "good" and task.high is not None and task.high < 0
-    sentence = f"{task.how}; {told}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
+    sentence = f"{task.how}; {standing_text}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
     metric = f"{task.metric} on {task.split}"
     tone = "part" if behind else standing.tone
     if not task.single_learned:
-        facts.append("its own model is no better than the majority")
+        facts.append("its own model is no better than the majority baseline")
         tone = "open" if tone == "good" else tone
     return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], tone)
 
@@ -147,12 +147,14 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     floor = _floor(value)
     lines = [(0.0, "its own model")]
     lines += [(-floor, f"floor: {floor:g} points below")] if floor else []
-    chart = forest("shipped against each task's own model, points", dots, lines=lines)
-    yield chart or MissingNote("no difference is a number.")
-    told = f" The floor is what a task may lose against its own model: {floor:g} points." if lines[1:] else ""
+    chart = forest("shipped model minus each task's own model, points", dots, lines=lines)
+    yield chart or MissingNote("no difference is defined.")
+    floor_text = (
+        f" The floor is the loss that a task may have against its own model: {floor:g} points." if lines[1:] else ""
+    )
     yield TextBlock(
-        "Differences of scores in points with their 95 % intervals over rows, one seed; hollow where there may be "
-        f"none.{told}"
+        "Differences of scores in points with their 95 % intervals over rows, one seed; hollow if the interval "
+        f"contains zero.{floor_text}"
     )
     columns = [
         "task",
@@ -166,54 +168,54 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         "above it",
         "how",
     ]
-    title = "Scores, each on rows that chose nothing"
+    title = "Scores on rows that were not used for any choice"
     yield Details("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 
 
 def _frontier(value: AutoForm) -> Iterator[Block]:
-    whole = [one for one in value.candidates if one.share == 1]
-    marks = [Point(one.name, one.size, in_points(one.worst), one.name == value.winner) for one in whole]
+    whole = [item for item in value.candidates if item.share == 1]
+    marks = [Point(item.name, item.size, in_points(item.worst), item.name == value.winner) for item in whole]
     worst = min((task.dev.delta for task in value.tasks.values() if task.dev.delta is not None), default=None)
     singles = value.singles.get("size")
     marks.append(Point("shipped", value.size, in_points(worst), True, 1))
-    marks.append(Point("one model a task", singles, 0.0, False, 2))
+    marks.append(Point("one model per task", singles, 0.0, False, 2))
     floor = _floor(value)
     line = (-floor, "floor") if floor is not None else None
     yield drawn(
         [scatter_chart("size and the worst task", marks, x="size (1: one shared encoder)", y="points", line=line)],
-        "no candidate was trained whole.",
-        "Each point is a model that was trained whole: its parameters, and its worst task against that task's own "
+        "no candidate had a whole run.",
+        "Each point is a model with a whole run: its parameters, and its worst difference to a task's own "
         "model, in points on dev rows. The line is the frontier: no smaller model is as good as those on it.",
     )
 
 
 def _ladder(value: AutoForm) -> Iterator[Block]:
     if not value.ladder:
-        yield TextBlock("No task of the best joint model lay below the floor on dev rows, so nothing was lifted.")
+        yield TextBlock("No task of the best joint model was below the floor on dev rows, so no step was needed.")
         return
     rows: list[list[Cell]] = []
-    for one in value.ladder:
-        outcome = Mark("lifts it", "good") if one.lifts else Mark("not taken" if one.why else "does not", "open")
-        told = one.why or ("" if one.dev is None else f"{_signed(one.dev.delta)} points on dev")
-        cells = map(_two, (one.size, one.passes, one.cost))
-        rows.append([one.task, one.step.replace("_", " "), outcome, *cells, told])
+    for item in value.ladder:
+        outcome = Mark("lifts it", "good") if item.lifts else Mark("not taken" if item.why else "does not", "open")
+        detail = item.why or ("" if item.dev is None else f"{_signed(item.dev.delta)} points on dev")
+        cells = map(_two, (item.size, item.passes, item.cost))
+        rows.append([item.task, item.step.replace("_", " "), outcome, *cells, detail])
     columns = ["task", "step", "outcome", "size", "passes", "trainings", "why"]
-    title = "Steps for the tasks that were not surely above the floor, the cheapest first"
+    title = "Steps for the tasks that were not surely above the floor, cheapest first"
     yield TableBlock(title, columns, rows, words=len(columns), wide=True)
-    taken = dict.fromkeys(one.step for one in value.ladder)
+    taken = dict.fromkeys(item.step for item in value.ladder)
     yield BulletList([f"{step.replace('_', ' ')}: {STEPS[step]}" for step in taken if step in STEPS])
 
 
 def _tried(folder: Path, value: AutoForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
-    for one in value.candidates:
-        name: Cell = Mark(one.name, "good") if one.name == value.winner and one.share == 1 else one.name
-        cells = [_share(one.share), _signed(one.worst), _signed(one.mean)]
-        cells += [_signed(one.deltas.get(task)) for task in value.tasks]
-        changed = one.failed or ", ".join(one.changes)
-        rows.append([name, *cells, _two(one.size), _two(one.passes), _link(folder, one), changed])
+    for item in value.candidates:
+        name: Cell = Mark(item.name, "good") if item.name == value.winner and item.share == 1 else item.name
+        cells = [_share(item.share), _signed(item.worst), _signed(item.mean)]
+        cells += [_signed(item.deltas.get(task)) for task in value.tasks]
+        changed = item.failed or ", ".join(item.changes)
+        rows.append([name, *cells, _two(item.size), _two(item.passes), _link(folder, item), changed])
     columns = ["candidate", "of a training", "worst task", "mean", *value.tasks, "size", "passes", "run", "changes"]
-    title = "Points against the single models at the same share of the budget, dev rows"
+    title = "Points relative to the single models at the same share of the budget, dev rows"
     yield TableBlock(title, columns, rows, words=len(columns), wide=True)
 
 
@@ -224,23 +226,27 @@ def _link(folder: Path, trial: TriedForm) -> Cell:
 
 def _rates(value: AutoForm) -> Iterator[Block]:
     if not value.rates:
-        return  # the budget left no room, and the configuration's own were used
-    factors = sorted({factor for one in value.rates for factor in one.scores}, key=float)
+        return  # not within the budget, so the configuration's rates were used
+    factors = sorted({factor for item in value.rates for factor in item.scores}, key=float)
     rows = [
-        [one.of or "joint (mean difference)", *(number(one.scores.get(factor)) for factor in factors), _two(one.chosen)]
-        for one in value.rates
+        [
+            item.of or "joint (mean difference)",
+            *(number(item.scores.get(factor)) for factor in factors),
+            _two(item.chosen),
+        ]
+        for item in value.rates
     ]
     columns = ["model", *(f"x {factor}" for factor in factors), "chosen"]
-    yield TableBlock("Dev scores under multiples of the configuration's learning rates", columns, rows)
+    yield TableBlock("Dev scores with multiples of the configuration's learning rates", columns, rows)
 
 
 def _cost(value: AutoForm) -> Iterator[Block]:
-    one = value.seconds_of_one_training
-    hours = None if one is None or value.spent is None else one * value.spent
+    seconds = value.seconds_of_one_training
+    hours = None if seconds is None or value.spent is None else seconds * value.spent
     rows = [
         ["budget, in trainings of the configuration", _two(value.budget)],
         ["spent", _two(value.spent)],
-        ["one training", duration(one)],
+        ["one training", duration(seconds)],
         ["all of them", duration(hours)],
     ]
     yield TableBlock("The cost of the search", ["measure", "value"], rows)
@@ -251,7 +257,7 @@ def _config(folder: Path) -> Iterator[Block]:
     if text is None:
         yield MissingNote("config.yaml is not in the folder.")
         return
-    yield Code("config.yaml, which trains the joint model again", text.rstrip())
+    yield Code("config.yaml, to train the joint model again", text.rstrip())
 
 
 def _share(value: float | None) -> str:
@@ -259,7 +265,7 @@ def _share(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    """Write a difference in points, where it is known."""
+    """Format a difference in points; empty if unknown."""
     return "" if value is None else points(value)
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of blocks. Each kind of block names the template that draws it."""
+"""The elements of a page: sections of blocks. Each kind of block names the template that draws it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Link:
-    """A link to something that lies beside the page.
+    """A link to a file or folder next to the page.
 
     Attributes:
-        path: relative, with forward slashes.
+        path: relative path with forward slashes.
     """
 
     text: str
@@ -24,13 +24,13 @@ class Link:
 
     @property
     def href(self) -> str:
-        """The path as an address that cannot leave the file system, whatever the path holds."""
+        """The path as a URL that always stays within the file system, whatever the path contains."""
         return "./" + quote(self.path.lstrip("/"))
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A word that stands out, such as a verdict; the shape of its frame says what the colour says."""
+    """A highlighted word, such as a verdict; its frame carries the same information as its colour."""
 
     text: str
     tone: str
@@ -56,7 +56,7 @@ class TextBlock:
 
 @dataclass(frozen=True)
 class MissingNote:
-    """What is not there, and why."""
+    """A note on something that is missing, with the reason."""
 
     template: ClassVar[str] = "missing.html"
     text: str
@@ -72,10 +72,10 @@ class BulletList:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table in a box that scrolls by itself.
+    """A table in a scrollable box.
 
     Attributes:
-        words: so many columns, from the left, hold words; the others hold numbers.
+        words: number of columns, from the left, with words; the others contain numbers.
         wide: whether the words are sentences.
     """
 
@@ -92,7 +92,7 @@ class Chart:
     """One drawing with its heading.
 
     Attributes:
-        wide: whether a screen of 400 pixels is too narrow for it; its box then scrolls, by keyboard too.
+        wide: whether it is too wide for a screen of 400 pixels; its box then scrolls, also by keyboard.
     """
 
     title: str
@@ -102,7 +102,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Drawings side by side, as many as fit, and a sentence on how to read them."""
+    """Charts side by side, as many as fit, with a sentence on how to read them."""
 
     template: ClassVar[str] = "charts.html"
     charts: Sequence[Chart]
@@ -123,7 +123,7 @@ class Forest:
     """A forest plot, as wide as the screen allows.
 
     Attributes:
-        ticks: what the axis says, and where, in percent of its width.
+        ticks: labels of the axis with their positions in percent of its width.
     """
 
     template: ClassVar[str] = "forest.html"
@@ -134,7 +134,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be copied as it is."""
+    """Text to copy."""
 
     template: ClassVar[str] = "code.html"
     label: str
@@ -143,13 +143,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Card:
-    """What one task reached, for a person in a hurry.
+    """The result of one task at a glance.
 
     Attributes:
-        metric: the name of the score.
+        metric: name of the score.
         facts: short lines below the score, such as its interval.
-        sentence: what the score means.
-        tone: of the edge: good, part, bad or open.
+        sentence: interpretation of the score.
+        tone: tone of the border: good, part, bad or open.
     """
 
     title: str
@@ -170,7 +170,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Banner:
-    """The answer of a page, in one frame."""
+    """The main result of a page, in a frame."""
 
     template: ClassVar[str] = "banner.html"
     label: str
@@ -184,9 +184,9 @@ class Piece:
     """A part of a text: plain, or marked with a label.
 
     Attributes:
-        label: empty where the part is plain.
-        tone: whether the mark is right, missed or wrong; shown by the frame and read aloud.
-        inner: what the text is made of where marks lie inside of it; empty where none do.
+        label: label of the mark; empty for plain text.
+        tone: whether the mark is right, missed or wrong; shown by the frame, and read aloud by screen readers.
+        inner: parts of the text if it contains further marks; otherwise empty.
     """
 
     text: str
@@ -197,10 +197,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class MarkedText:
-    """A row whose truth stands above the answer, both marked in the text.
+    """A row with the true marks above the predicted ones.
 
     Attributes:
-        place: where it stands: file and line.
+        place: file and line of the row.
     """
 
     place: str
@@ -219,7 +219,7 @@ class MarkedTexts:
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks behind one line that opens."""
+    """Blocks folded under one line."""
 
     template: ClassVar[str] = "folded.html"
     title: str
@@ -233,11 +233,11 @@ Block: TypeAlias = (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it.
+    """A heading with its blocks.
 
     Attributes:
-        folded: whether it is closed until a person opens it.
-        hint: what a closed section says beside its title.
+        folded: whether it is closed until the reader opens it.
+        hint: text next to the title of a closed section.
     """
 
     title: str
@@ -247,21 +247,21 @@ class Section:
 
     @property
     def empty(self) -> bool:
-        """Whether it only says that there is nothing to show."""
+        """Whether it contains only notes on missing things."""
         return all(isinstance(block, TextBlock | MissingNote) for block in self.blocks)
 
     @property
     def anchor(self) -> str:
-        """The name by which the page links to it."""
+        """The anchor of the section."""
         return re.sub(r"[\W_]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that one page shows.
+    """The content of a page.
 
     Attributes:
-        lead: the first lines: what matters most.
+        lead: first blocks, with the most important results.
     """
 
     title: str
@@ -271,19 +271,22 @@ class Page:
 
 
 def ordered(sections: Iterable[Section], *, finished: bool = True) -> list[Section]:
-    """Put open sections first, then the folded ones, then those that say why they hold nothing: one line each.
+    """Order sections: open ones first, then folded ones, then empty ones with the reason, one line each.
 
-    Sections without any block have nothing to say, and are left out; while a folder is not finished also those that
-    hold nothing yet.
+    Sections without blocks are left out and, while a folder is not finished, empty ones too.
     """
     listed = [section for section in sections if section.blocks]
     shown = [section for section in listed if not section.empty]
-    empty = [replace(one, folded=True, hint="nothing to show") for one in listed if one.empty and finished]
+    empty = [
+        replace(empty_section, folded=True, hint="nothing to show")
+        for empty_section in listed
+        if empty_section.empty and finished
+    ]
     shown.sort(key=lambda section: section.folded)
     return [*shown, *empty]
 
 
 def drawn(charts: Iterable[Chart | None], absent: str, caption: str = "") -> Block:
-    """Put charts side by side, or say why there is none."""
-    kept = [chart for chart in charts if chart is not None]
-    return Charts(kept, caption) if kept else MissingNote(absent)
+    """Return charts side by side, or a note on why there are none."""
+    available = [chart for chart in charts if chart is not None]
+    return Charts(available, caption) if available else MissingNote(absent)

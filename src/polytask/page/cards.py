@@ -1,4 +1,4 @@
-"""One card a task: what it scored, and what that means in a sentence."""
+"""One card per task: its score, and a sentence on what it means."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from polytask.page.form import ConfusionForm
 from polytask.page.reading import read_predictions
 from polytask.page.wording import interval, number, points
 
-# Metrics that are undefined for one answer to every row; at 0 answers and truth have nothing to do with one another.
+# Metrics that are undefined for constant predictions; at 0, predictions and true values are unrelated.
 CORRELATIONS = ("pearson", "spearman")
-# Of the way from the majority baseline to a perfect score: the words, and the look.
+# Fraction of the way from the majority baseline to a perfect score, with its description and tone.
 LEVELS = ((0.05, "hardly learned", "bad"), (0.3, "barely learned", "bad"), (0.6, "partly learned", "part"),
           (0.85, "learned", "good"), (math.inf, "learned well", "good"))  # fmt: skip
 
@@ -27,14 +27,14 @@ def _card(run: RunFolder, task: str) -> Card:
     split, metric = run.final_split, run.metric(task)
     score, majority = run.score(split, task, metric), run.baseline(split, task, metric)
     limits = run.interval(split, task, metric)
-    facts = [f"95 % interval {interval(*limits, digits=2)}"] if limits[0] is not None else ["interval not known"]
+    facts = [f"95 % interval {interval(*limits, digits=2)}"] if limits[0] is not None else ["interval unknown"]
     follows = majority is None and metric in CORRELATIONS
     if follows:
         facts.append("1 is perfect, 0 is chance")
     elif score is not None and majority is not None:
-        facts.append(_beside(score, majority, error=run.is_error(task)))
+        facts.append(_relation(score, majority, error=run.is_error(task)))
     else:
-        facts.append("majority baseline not known")
+        facts.append("majority baseline unknown")
     words, tone = _follows(score, limits) if follows else _level(score, majority, limits, error=run.is_error(task))
     detail = _detail(run, task)
     value = number(score, 2)
@@ -42,54 +42,59 @@ def _card(run: RunFolder, task: str) -> Card:
     return Card(task, f"{metric} on {split}", value, facts, sentence, tone)
 
 
-def _beside(score: float, majority: float, *, error: bool) -> str:
-    """Say how far a score is from the majority's; of an error, which side is better."""
+def _relation(score: float, majority: float, *, error: bool) -> str:
+    """Describe the distance of a score from that of the majority baseline."""
     if not error:
-        return f"{points(score - majority)} points over the majority ({number(majority, 2)})"
+        return f"{points(score - majority)} points above the majority baseline ({number(majority, 2)})"
     apart, word = number(abs(score - majority), 2), "more" if score > majority else "less"
-    beside = "the same as" if apart == "0.00" else f"{apart} {word} than"
-    return f"{beside} the majority ({number(majority, 2)}); less is better"
+    comparison = "the same as" if apart == "0.00" else f"{apart} {word} than"
+    return f"{comparison} the majority baseline ({number(majority, 2)}); lower is better"
 
 
 def _level(
     score: float | None, majority: float | None, limits: tuple[float | None, float | None], *, error: bool
 ) -> tuple[str, str]:
-    """Return how much was learned, in words, and how that looks.
+    """Return a description of how much was learned, and its tone.
 
     Args:
-        error: whether the metric is smaller for a better model.
+        score: score of the model.
+        majority: score of the majority baseline.
+        limits: interval of the score.
+        error: whether smaller values of the metric are better.
     """
     if score is None or not math.isfinite(score):
         return "the score is undefined", "open"
     if majority is None or not math.isfinite(majority) or (majority >= 1 and not error):
-        return "how much was learned is not known without the majority's score", "open"
+        return "without the score of the majority baseline, it is unknown how much was learned", "open"
     low, high = limits
     if error:
         better = score < majority and (high is None or high < majority)
-        return ("better than the majority", "good") if better else ("no better than the majority", "bad")
+        return (
+            ("better than the majority baseline", "good") if better else ("no better than the majority baseline", "bad")
+        )
     if score <= majority or (low is not None and low <= majority):
-        return "not learned: no better than the majority, as far as these rows can tell", "bad"
+        return "not learned: not significantly better than the majority baseline on these rows", "bad"
     share = (score - majority) / (1 - majority)
     return next((words, tone) for most, words, tone in LEVELS if share < most)
 
 
 def _follows(score: float | None, limits: tuple[float | None, float | None]) -> tuple[str, str]:
-    """Return how much was learned, by a correlation of the answers with the truth."""
+    """Return how much was learned, from a correlation with the true values."""
     words, tone = _level(score, 0.0, limits, error=False)
     if words.startswith("not learned"):
-        words = "not learned: the answers follow the truth no more than chance, as far as these rows can tell"
+        words = "not learned: the correlation with the truth is not significant on these rows"
     return words, tone
 
 
 def _detail(run: RunFolder, task: str) -> str:
-    """Say where most of the errors are."""
+    """Describe where most of the errors are."""
     matrix = (run.confusion.value or {}).get(task)
     if matrix is not None and matrix.labels and matrix.is_square:
         return _entities(matrix) if matrix.labels[-1] == "O" else _weakest(matrix)
-    found = read_predictions(run.folder, task).values
-    pairs = [(one.label, one.prediction) for one in found]
+    predictions = read_predictions(run.folder, task).values
+    pairs = [(row.label, row.prediction) for row in predictions]
     errors = [abs(a - b) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
-    return f"half of the answers are within {number(median(errors), 2)} of the truth" if errors else ""
+    return f"half of the predictions are within {number(median(errors), 2)} of the truth" if errors else ""
 
 
 def _entities(matrix: ConfusionForm) -> str:

@@ -1,4 +1,4 @@
-"""The page of a comparison: whether sharing paid off, task by task and arm by arm."""
+"""The page of a comparison: whether sharing paid off, by task and by arm."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from polytask.page.unfinished import unfinished
 from polytask.page.wording import answer, count, in_points, isolated, placed, points, points_interval, sentence, signed
 from polytask.terminal import duration
 
-# What a verdict is called, and how it looks.
+# The name and tone of each verdict.
 VERDICTS = {
     "share": ("share", "good"),
     "share_partly": ("share partly", "part"),
     "keep_apart": ("keep apart", "bad"),
     "cannot_tell": ("cannot tell", "open"),
 }
-# What the arms that have no overrides are.
+# Descriptions of the built-in arms.
 ARMS = {
-    "single": "one model a task, by itself",
+    "single": "one separate model per task",
     "global": "all tasks share the whole encoder",
     "config": "the configuration as it is",
-    "independent": "one run for all tasks, which share nothing",
-    "pairs": "two tasks at a time share the whole encoder",
-    "distill": "the configuration, taught by the single models",
+    "independent": "one run for all tasks, without any sharing",
+    "pairs": "models of two tasks each that share the whole encoder",
+    "distill": "the configuration, with the single models as teachers",
 }
-SHOWN = 8  # examples a task and side
+SHOWN = 8  # examples per task and side
 OPEN_RUNS = 12  # a longer list is folded
 
 
 def comparison_page(folder: Path) -> Page:
-    """Return the page."""
-    found = read(folder, "comparison.json", ComparisonForm)
+    """Return the page of a comparison folder."""
+    record = read(folder, "comparison.json", ComparisonForm)
     title = f"Comparison {folder.resolve().name}"
-    if found.value is None:
-        lead = unfinished(folder, "comparison", "comparison.json", found.problem)
+    if record.value is None:
+        lead = unfinished(folder, "comparison", "comparison.json", record.problem)
         return Page(title, "Did sharing pay off", [lead], [Section("Runs", list(_runs_in(folder)))])
-    value = found.value
+    value = record.value
     sections = [
         Section("Verdicts", list(_verdicts(value))),
         Section("Scores of every arm", list(arm_table(value))),
@@ -69,7 +69,7 @@ def comparison_page(folder: Path) -> Page:
         Section("What an arm costs", list(_costs(value))),
         Section("Runs", list(_runs(folder, value)), _number_of_runs(value) > OPEN_RUNS, "their reports"),
         Section("Each seed", list(_scores(value)), folded=True, hint="all figures of every arm"),
-        Section("Transfer between tasks", list(_transfer(value)), folded=True, hint="how tasks change each other"),
+        Section("Transfer between tasks", list(_transfer(value)), folded=True, hint="effects of tasks on each other"),
         Section("Rows that sharing fixed and broke", list(_examples(value)), folded=True, hint=_rows_of(value)),
         Section("To repeat the comparison", list(_repeat(folder, value)), folded=True, hint="command, configuration"),
     ]
@@ -81,12 +81,14 @@ def comparison_page(folder: Path) -> Page:
 
 def _lead(value: ComparisonForm) -> Iterator[Block]:
     if value.recommended:
-        told = ARMS.get(value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", [])))
-        title = f"Recommended: {value.recommended}" + (f" ({told})" if told else "")
+        description = ARMS.get(
+            value.recommended, ", ".join(getattr(value.arms.get(value.recommended), "overrides", []))
+        )
+        title = f"Recommended: {value.recommended}" + (f" ({description})" if description else "")
         reason = "" if not value.reason else f"{sentence(value.reason.rstrip('.'))}."
-        unsure = sum(found.verdict == "cannot_tell" for found in value.tasks.values())
+        unsure = sum(verdict.verdict == "cannot_tell" for verdict in value.tasks.values())
         if unsure:
-            reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays."
+            reason += f" For {unsure} of {len(value.tasks)} tasks the comparison cannot tell whether sharing pays off."
         yield Banner("Did sharing pay off?", title, reason)
     else:
         yield MissingNote("comparison.json recommends no arm.")
@@ -96,68 +98,67 @@ def _lead(value: ComparisonForm) -> Iterator[Block]:
 
 def _verdicts(value: ComparisonForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
-    for task, found in value.tasks.items():
-        name, tone = VERDICTS.get(found.verdict or "", (found.verdict or "none", "open"))
-        why = sentence((found.sentence or "").removeprefix(f"{name}: "))
-        rows.append([task, Mark(name, tone), _what_to_do(found, value), why])
+    for task, verdict in value.tasks.items():
+        name, tone = VERDICTS.get(verdict.verdict or "", (verdict.verdict or "none", "open"))
+        why = sentence((verdict.sentence or "").removeprefix(f"{name}: "))
+        rows.append([task, Mark(name, tone), _what_to_do(verdict, value), why])
     yield TableBlock("Each task", ["task", "verdict", "what to do", "why"], rows, words=4, wide=True)
     if value.floor is not None:
         yield TextBlock(
-            f"An arm is recommended only if no task lies more than {value.floor:g} points (hundredths) below single "
-            "models, beyond noise."
+            f"An arm is recommended only if no task is significantly more than {value.floor:g} points (hundredths) "
+            "below its single model."
         )
 
 
 def _what_to_do(verdict: VerdictForm, value: ComparisonForm) -> str:
-    """Say what to do about a verdict."""
+    """Return the recommended action for a verdict."""
     if verdict.verdict == "share":
-        return "Train it together with the others."
+        return "Train it jointly with the others."
     if verdict.verdict == "share_partly":
         arm = re.match(r"share partly: with (.+?), ", verdict.sentence or "")
-        return f"Train it together, as {arm[1]} does." if arm else "Train it together, with another arm."
+        return f"Train it jointly, as in the arm {arm[1]}." if arm else "Train it jointly, as in another arm."
     if verdict.verdict == "keep_apart":
-        return "Give it a model of its own."
+        return "Train a separate model for it."
     needed = verdict.needed
-    ways: list[str] = []
+    suggestions: list[str] = []
     if needed is not None and needed.seeds is not None:
-        ways.append(f"start the same command with --seeds {needed.seeds} (now {len(value.seeds)})")
+        suggestions.append(f"repeat the command with --seeds {needed.seeds} (now {len(value.seeds)})")
     if needed is not None and needed.rows is not None:
         now = "" if verdict.rows is None else f" (now {verdict.rows})"
-        ways.append(f"label {_rows_of(value)} until there are {needed.rows}{now}")
+        suggestions.append(f"label {_rows_of(value)} until there are {needed.rows}{now}")
         if not value.folds:
-            ways.append("add --folds 5, which compares on all training rows")
-    if not ways:
-        return (
-            f"Train longer or with more rows and compare again: more seeds or {_rows_of(value)} alone would not tell."
-        )
-    return f"{sentence('; or '.join(ways))}."
+            suggestions.append("add --folds 5 to compare on all training rows")
+    if not suggestions:
+        alone = f"more seeds or {_rows_of(value)} alone would not settle it."
+        return f"Train longer or on more rows and compare again: {alone}"
+    return f"{sentence('; or '.join(suggestions))}."
 
 
 def _rows_of(value: ComparisonForm) -> str:
-    """Say what the rows are that the arms are compared on."""
+    """Return the name of the rows that the arms are compared on."""
     return "training rows" if value.folds else "test rows"
 
 
 def _differences(value: ComparisonForm) -> Iterator[Block]:
     floor = [] if value.floor is None else [(-value.floor, f"floor: {value.floor:g} points below")]
-    alike = [task for task, found in value.tasks.items() if _are_alike(found)]
-    drawings = [_difference_chart(task, found, floor) for task, found in value.tasks.items() if task not in alike]
-    shown = [drawing for drawing in drawings if drawing is not None]
+    alike = [task for task, verdict in value.tasks.items() if _are_alike(verdict)]
+    drawings = [_difference_chart(task, verdict, floor) for task, verdict in value.tasks.items() if task not in alike]
+    charts = [drawing for drawing in drawings if drawing is not None]
     if alike:
-        yield TextBlock(f"No arm scores otherwise than single models: {', '.join(map(isolated, alike))}.")
-    if not shown:
-        yield MissingNote("no difference is a number other than 0.")
+        yield TextBlock(f"All arms score the same as single models: {', '.join(map(isolated, alike))}.")
+    if not charts:
+        yield MissingNote("all differences are 0 or undefined.")
         return
-    yield from shown
+    yield from charts
     yield TextBlock(
-        f"Difference of an arm's score to single models in points, with its {100 * value.level:g} % interval; more is "
-        "better. The solid line is no difference, the dashed one the floor. A dot is hollow where its interval holds "
-        "no difference, and filled elsewhere."
+        f"Difference between an arm and the single models in points, with its {100 * value.level:g} % interval; higher "
+        "is better. The solid line marks no difference, the dashed one the floor. A dot is hollow if its interval "
+        "contains zero, and filled otherwise."
     )
 
 
 def _are_alike(verdict: VerdictForm) -> bool:
-    """Whether every arm scores as single models do, on every row drawn anew."""
+    """Whether every arm scores exactly like the single models, in every bootstrap replicate."""
     scores = [score for arm, score in verdict.arms.items() if arm != "single"]
     return bool(scores) and all((score.delta, score.low, score.high) == (0, 0, 0) for score in scores)
 
@@ -176,19 +177,19 @@ def _difference_chart(task: str, verdict: VerdictForm, floor: list[tuple[float, 
 
 
 def _scores(value: ComparisonForm) -> Iterator[Block]:
-    for task, found in value.tasks.items():
+    for task, verdict in value.tasks.items():
         rows: list[list[str]] = []
-        for arm, score in found.arms.items():
+        for arm, score in verdict.arms.items():
             relative = "" if score.relative is None else f"{signed(100 * score.relative, 1)} %"
             mean, spread, *seeds = (
-                _score(found.metric, one) for one in (score.mean, score.std, *score.values)
+                _score(verdict.metric, single_value) for single_value in (score.mean, score.std, *score.values)
             )  # fmt: skip
             apart = "" if arm == "single" else points(score.delta)
             rows.append(
                 [arm, mean, spread, apart, points_interval(score.low, score.high), relative, "  ".join(seeds)]
             )  # fmt: skip
         columns = ["arm", "mean", "spread", "difference", f"{100 * value.level:g} % interval", "relative", "each seed"]
-        yield TableBlock(f"{task}: {found.metric}, in points (errors in their unit)", columns, rows)
+        yield TableBlock(f"{task}: {verdict.metric}, in points (errors in their unit)", columns, rows)
 
 
 def _score(metric: str, value: float | None) -> str:
@@ -197,7 +198,7 @@ def _score(metric: str, value: float | None) -> str:
 
 def _costs(value: ComparisonForm) -> Iterator[Block]:
     if not value.arms:
-        yield MissingNote("comparison.json holds no arms.")
+        yield MissingNote("comparison.json contains no arms.")
         return
     tasks = list(value.tasks)
     rows = [
@@ -210,19 +211,19 @@ def _costs(value: ComparisonForm) -> Iterator[Block]:
         ]
         for name, arm in value.arms.items()
     ]
-    columns = ["arm", "parameters", "training", "rows answered a second", *(f"rows of {task}" for task in tasks)]
-    yield TableBlock("Parameters, time, and the rows of each task that were seen", columns, rows)
+    columns = ["arm", "parameters", "training", "rows predicted per second", *(f"rows of {task}" for task in tasks)]
+    yield TableBlock("Parameters, time, and rows seen of each task", columns, rows)
     rows = [[name, _what_it_is(name, value)] for name in value.arms]
     yield TableBlock("What each arm changes", ["arm", "what it is"], rows, words=2)
 
 
 def _what_it_is(name: str, value: ComparisonForm) -> str:
-    """Say what an arm changes, and which earlier arm has the same runs."""
+    """Describe what an arm changes, and which earlier arm has the same runs."""
     arm = value.arms[name]
-    told = ", ".join(arm.overrides) or ARMS.get(name, "")
+    changes = ", ".join(arm.overrides) or ARMS.get(name, "")
     before = list(value.arms)[: list(value.arms).index(name)]
     same = next((other for other in before if arm.runs and value.arms[other].runs == arm.runs), None)
-    return told if same is None else f"{told}{'; ' if told else ''}the same runs as {same}"
+    return changes if same is None else f"{changes}{'; ' if changes else ''}the same runs as {same}"
 
 
 def _number_of_runs(value: ComparisonForm) -> int:
@@ -230,41 +231,47 @@ def _number_of_runs(value: ComparisonForm) -> int:
 
 
 def _transfer(value: ComparisonForm) -> Iterator[Block]:
-    """Draw how single pairs of tasks help each other, where an arm tells it."""
+    """Draw how pairs of tasks help each other, if that was measured."""
     if value.transfer is None:
         return
-    matrix = [[in_points(one) for one in row] for row in value.transfer.matrix]
-    chart = task_matrix("change of the column's score by the row, points", value.transfer.tasks, matrix)
+    matrix = [[in_points(cell) for cell in row] for row in value.transfer.matrix]
+    chart = task_matrix("effect of the row's task on the column's score, points", value.transfer.tasks, matrix)
     yield drawn(
         [chart],
-        "the matrix holds no number.",
-        "How many points the task of the row adds to the score of the task of the column when they train together.",
+        "the matrix contains no numbers.",
+        "Points that the task of the row adds to the score of the task of the column when the two train together.",
     )
 
 
 def _examples(value: ComparisonForm) -> Iterator[Block]:
     if not value.examples:
-        yield MissingNote("comparison.json holds no examples.")
-    for task, found in value.examples.items():
-        for name, rows in (("fixed", found.fixed), ("broke", found.broken)):
+        yield MissingNote("comparison.json contains no examples.")
+    for task, examples in value.examples.items():
+        for name, rows in (("fixed", examples.fixed), ("broke", examples.broken)):
             if rows:
-                yield _example_table(f"{task}: rows that {found.arm} {name}", found.arm, rows)
+                yield _example_table(f"{task}: rows that {examples.arm} {name}", examples.arm, rows)
             else:
-                yield TextBlock(f"{task}: {found.arm} {name} no row.")
+                yield TextBlock(f"{task}: {examples.arm} {name} no row.")
 
 
 def _example_table(caption: str, arm: str, examples: list[ExampleForm]) -> TableBlock:
     rows = [
-        [placed(one.place, one.row), answer(one.label), answer(one.single), answer(one.prediction), one.text]
-        for one in examples[:SHOWN]
+        [
+            placed(example.place, example.row),
+            answer(example.label),
+            answer(example.single),
+            answer(example.prediction),
+            example.text,
+        ]
+        for example in examples[:SHOWN]
     ]
     return TableBlock(caption, ["where", "truth", "single", arm, "text"], rows, words=5, wide=True)
 
 
 def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
     rows: list[list[Cell]] = []
-    for arm, found in value.arms.items():
-        for seed, paths in found.runs.items():
+    for arm, arm_record in value.arms.items():
+        for seed, paths in arm_record.runs.items():
             rows.extend([arm, seed, _link(folder, path)] for path in paths)
     if rows:
         yield TableBlock("The report of every finished run", ["arm", "seed", "folder"], rows, words=3)
@@ -273,38 +280,39 @@ def _runs(folder: Path, value: ComparisonForm) -> Iterator[Block]:
 
 
 def _link(folder: Path, path: str) -> Link:
-    """Link to the page of a run where it is written, or to its folder."""
+    """Link to the page of a run if it exists, or to its folder."""
     page = f"{path.rstrip('/')}/report.html"
     return Link(path, page if (folder / page).is_file() else path)
 
 
 def _runs_in(folder: Path) -> Iterator[Block]:
-    found = sorted(one for one in (folder / "runs").glob("*") if one.is_dir())
-    if not found:
-        yield MissingNote("there are no runs in the folder.")
+    folders = sorted(run_folder for run_folder in (folder / "runs").glob("*") if run_folder.is_dir())
+    if not folders:
+        yield MissingNote("the folder contains no runs.")
         return
     rows: list[list[Cell]] = [
-        [_link(folder, f"runs/{one.name}"), "finished" if (one / "scores.json").is_file() else "not finished"]
-        for one in found
+        [
+            _link(folder, f"runs/{run_folder.name}"),
+            "finished" if (run_folder / "scores.json").is_file() else "not finished",
+        ]
+        for run_folder in folders
     ]
     yield TableBlock("The runs so far", ["folder", "state"], rows, words=2)
 
 
 def _repeat(folder: Path, value: ComparisonForm) -> Iterator[Block]:
     named = "".join(
-        f" --arm {shlex.quote(f'{name}={one}')}" for name, arm in value.arms.items() for one in arm.overrides
+        f" --arm {shlex.quote(f'{name}={override}')}" for name, arm in value.arms.items() for override in arm.overrides
     )
     arms, seeds, name = ",".join(value.arms), ",".join(map(str, value.seeds)), folder.resolve().name
     config = f"{name}/config.json" if (folder / "config.json").is_file() else "CONFIG"
     floor = "" if value.floor is None else f" --floor {value.floor:g}"
     floor += f" --folds {value.folds}" if value.folds else ""
     command = f"polytask compare {config} --arms {arms}{named} --seeds {seeds}{floor} --out {name}-again"
-    yield Code("Command, in the folder that holds this one", command)
-    yield TextBlock(
-        "The configuration of every run is the file config.yaml in its folder, its versions are in its run.json."
-    )
+    yield Code("Command, to run in the parent folder", command)
+    yield TextBlock("The configuration of every run is in config.yaml in its folder, and its versions are in run.json.")
     text = read_text(folder, "config.json")
     if text is None:
         yield MissingNote("config.json is not in the folder.")
     else:
-        yield Code("config.json, the configuration that all arms start from", text.rstrip())
+        yield Code("config.json, the base configuration of all arms", text.rstrip())

@@ -1,4 +1,4 @@
-"""The folder of a run, read once: every file of it, or the words for why it is not known."""
+"""The folder of a run, read once: the content of each file, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from polytask.lock import is_held
 from polytask.page.form import BySplit, ConfusionForm, DataForm, EventForm, Intervals, RunForm, SharingForm
 from polytask.page.reading import ReadResult, read, read_config, read_events, read_text
 
-# What the names of selection rules mean; another name is a task's.
+# Descriptions of the selection rules; any other name is that of a task.
 RULES = {
     "gap": "the mean gap between the dev scores and their baselines",
     "mean": "the mean of the main dev scores",
-    "worst": "the dev score of the task that gained least over its baseline",
+    "worst": "the dev score of the task with the smallest gain over its baseline",
 }
 
 
 class RunFolder:
-    """What the files of a run hold.
+    """Content of the files of a run.
 
     Attributes:
-        record: run.json; empty when it is not there.
-        goes_on: whether a process of this machine is known to train it.
-        problems: what could not be read although it is there.
+        record: run.json; empty if it is missing.
+        goes_on: whether a process on this machine is known to train it.
+        problems: files that exist but could not be read.
     """
 
     config_name = "config.yaml"
@@ -44,8 +44,12 @@ class RunFolder:
         self.events: tuple[EventForm, ...] = log.values
         self.goes_on = not self.finished and is_held(folder) is True
         absent = "run.json is not in the folder."
-        told = [log.problem, self.config.problem, "" if run.problem == absent and not self.finished else run.problem]
-        self.problems = [problem for problem in told if problem]
+        messages = [
+            log.problem,
+            self.config.problem,
+            "" if run.problem == absent and not self.finished else run.problem,
+        ]
+        self.problems = [problem for problem in messages if problem]
         self.tasks = self._tasks()
 
     @property
@@ -55,27 +59,27 @@ class RunFolder:
 
     @property
     def final_split(self) -> str:
-        """The split that the main scores are of: test where there is one."""
+        """The split of the main scores: test if there is one."""
         return "test" if "test" in (self.scores.value or {}) else "dev"
 
     @property
     def planned_steps(self) -> int | None:
-        """The greatest number of updates."""
+        """Maximum number of updates."""
         return next((event.steps for event in reversed(self.events) if event.steps is not None), None)
 
     @property
     def seconds_left(self) -> float | None:
-        """The time that the updates which are left take at the pace of those since the last start."""
+        """Estimated time for the remaining updates, at the pace since the last start."""
         begun = next((event for event in reversed(self.events) if event.event in ("start", "resume")), None)
         last = self.events[-1] if self.events else None
         if begun is None or last is None or begun.time is None or last.time is None or self.planned_steps is None:
             return None
-        made = last.step - begun.step
-        return (last.time - begun.time) / made * (self.planned_steps - last.step) if made > 0 else None
+        done = last.step - begun.step
+        return (last.time - begun.time) / done * (self.planned_steps - last.step) if done > 0 else None
 
     @property
     def chosen_by(self) -> str:
-        """The rule by which the evaluation was chosen that is kept, in words; empty where it is not known."""
+        """Description of the rule that selected the kept evaluation; empty if unknown."""
         if self.record.selection is None:
             return ""
         rule = self.record.selection.rule
@@ -83,11 +87,11 @@ class RunFolder:
 
     @property
     def sharing(self) -> SharingForm | None:
-        """What is shared at the end."""
+        """The sharing at the end."""
         return self.record.sharing
 
     def events_of(self, *names: str) -> list[EventForm]:
-        """Return the events of some names, in their order."""
+        """Return the events with some names, in order."""
         return [event for event in self.events if event.event in names]
 
     def option(self, *path: str) -> Any:  # noqa: ANN401
@@ -98,24 +102,24 @@ class RunFolder:
         return value
 
     def metric(self, task: str) -> str:
-        """Return a task's main metric: as written down, or the first one."""
-        known = self.data.value.tasks.get(task) if self.data.value is not None else None
-        if known is not None and known.metric:
-            return known.metric
+        """Return a task's main metric, as recorded, or else the first one."""
+        task_form = self.data.value.tasks.get(task) if self.data.value is not None else None
+        if task_form is not None and task_form.metric:
+            return task_form.metric
         chosen = self.option("tasks", task, "metric")
         if isinstance(chosen, str):
             return chosen
         return next(iter(self._any_scores(task)), "score")
 
     def is_error(self, task: str) -> bool:
-        """Whether a task's main metric is smaller for a better model."""
-        known = self.data.value.tasks.get(task) if self.data.value is not None else None
-        return known is not None and known.smaller_is_better
+        """Whether smaller values of a task's main metric are better."""
+        task_form = self.data.value.tasks.get(task) if self.data.value is not None else None
+        return task_form is not None and task_form.smaller_is_better
 
     def scale(self, task: str) -> list[str]:
-        """Return a task's labels in their order, where they have one."""
-        known = self.data.value.tasks.get(task) if self.data.value is not None else None
-        return [] if known is None else known.scale
+        """Return the ordered labels of a task; empty if they have no order."""
+        task_form = self.data.value.tasks.get(task) if self.data.value is not None else None
+        return [] if task_form is None else task_form.scale
 
     def score(self, split: str, task: str, metric: str) -> float | None:
         """Return a score of the kept model."""
@@ -140,10 +144,10 @@ class RunFolder:
         return next((event.dev[task] for event in self.events if task in event.dev), {})
 
     def _tasks(self) -> list[str]:
-        """Return the tasks in the order of the configuration, or as they come in the other files."""
-        named = self.option("tasks")
-        found: list[str] = [str(name) for name in named] if isinstance(named, dict) else []
-        found += self.data.value.tasks if self.data.value is not None else []
-        found += [task for split in (self.scores.value or {}).values() for task in split]
-        found += [task for event in self.events for task in (*event.losses, *event.dev)]
-        return list(dict.fromkeys(found))
+        """Return the tasks in the order of the configuration, or else of the other files."""
+        configured = self.option("tasks")
+        names: list[str] = [str(name) for name in configured] if isinstance(configured, dict) else []
+        names += self.data.value.tasks if self.data.value is not None else []
+        names += [task for split in (self.scores.value or {}).values() for task in split]
+        names += [task for event in self.events for task in (*event.losses, *event.dev)]
+        return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""What the JSON files of a folder hold, as far as a page shows it. Whatever may be absent has a default."""
+"""The parts of a folder's JSON files that a page shows. Everything that may be missing has a default."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Intervals: TypeAlias = dict[str, dict[str, dict[str, tuple[float, float] | None]
 
 
 class Form(BaseModel):
-    """The base: keys that a page does not show are passed over."""
+    """Base class; ignores keys that a page does not show."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class PlanForm(Form):
-    """A sharing plan: for the embeddings and each layer, the parts of the tasks."""
+    """A sharing plan: the parts of the tasks for the embeddings and each layer."""
 
     tasks: list[str]
     levels: list[list[list[str]]]
 
 
 class SharingForm(Form):
-    """What the tasks share at the end of a run."""
+    """The sharing of the tasks at the end of a run."""
 
     plan: PlanForm
     kind: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -36,7 +36,7 @@ class SharingForm(Form):
 
 
 class ParametersForm(Form):
-    """Numbers of parameters: of the model, of one that shares all, of one model a task; shared and own by task."""
+    """Numbers of parameters: of the model, of full sharing, and of one model per task; shared and own ones by task."""
 
     total: int | None = None
     single: int | None = None
@@ -54,7 +54,7 @@ class StageForm(Form):
 
 
 class SelectionForm(Form):
-    """The rule that chose the evaluation which was kept."""
+    """The rule that selected the kept evaluation."""
 
     rule: str
     baselines: dict[str, Number] | None = None
@@ -84,7 +84,7 @@ class RunForm(Form):
 
 
 class EventForm(Form):
-    """A line of events.jsonl, of whatever kind."""
+    """A line of events.jsonl, of any kind."""
 
     event: str
     step: int
@@ -112,14 +112,14 @@ class EventForm(Form):
 
 
 class ConfusionForm(Form):
-    """What was found where something else, or the same, was true; rows are the truth."""
+    """A confusion matrix; rows are the true labels."""
 
     labels: list[str]
     counts: list[list[int]]
 
     @property
     def is_square(self) -> bool:
-        """Whether the matrix is as large as its labels say."""
+        """Whether the size of the matrix matches its labels."""
         size = len(self.labels)
         return len(self.counts) == size and all(len(row) == size for row in self.counts)
 
@@ -151,7 +151,7 @@ class SourceForm(Form):
 
 
 class NoteForm(Form):
-    """Something that a person should know."""
+    """A note for the user."""
 
     place: str
     message: str

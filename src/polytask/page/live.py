@@ -1,4 +1,4 @@
-"""Shows the page of a folder while its files change: one page on this machine alone, drawn again after each change."""
+"""Serves the page of a folder on this machine only, and redraws it whenever the files change."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from polytask.page.report import NAME, kind_of, render, run_folder
 from polytask.regular import open_regular
 
 HOST = "127.0.0.1"
-# What no page shows, and what grows large.
+# Files that no page shows, and that grow large.
 _PASSED_OVER = frozenset({"checkpoints", "model", "tensorboard", "cache"})
 _DEPTH = 4
-# Bytes at the end of a log in which its last whole line is looked for.
+# Number of bytes at the end of a log that are searched for its last complete line.
 _TAIL = 65_536
 _STOPPED = {"failed": "The run has failed.", "interrupted": "The run was interrupted; it can be resumed."}
-ENDED = "No process writes into this folder any more: it was ended before it was done."
+ENDED = "No process writes into this folder any more: it was stopped before it finished."
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -43,13 +43,13 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Live:
-    """What a page that follows a folder says of itself.
+    """The state of a page that follows a folder.
 
     Attributes:
-        version: another one means that the page differs.
-        state: a sentence: whether the folder still changes.
-        changed: when it last did, in words.
-        script: what asks for the next version.
+        version: version of the page; differs if the page differs.
+        state: sentence that says whether the folder still changes.
+        changed: time of the last change as text.
+        script: script that fetches the next version.
     """
 
     version: str
@@ -59,7 +59,7 @@ class Live:
 
 
 class LivePage:
-    """The page of a folder, drawn again when one of the folder's files has changed.
+    """The page of a folder, redrawn when one of the files has changed.
 
     Raises UserError for a folder of another kind, unless it is still empty.
     """
@@ -75,13 +75,13 @@ class LivePage:
 
     @property
     def policy(self) -> str:
-        """The page's content security policy: its own script and styles, and this server, nothing else."""
+        """The content security policy of the page: only its own script and styles, and this server."""
         digest = base64.b64encode(hashlib.sha256(self._live.script.encode()).digest()).decode()
         rest = "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         return f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; {rest}"
 
     def current(self) -> tuple[str, bytes]:
-        """Return the version and the page as it is now; what can no longer be read stays as it was."""
+        """Return the version and the current page; parts that can no longer be read keep their last state."""
         with self._lock:
             stamps = sorted(_stamps(self._folder, _DEPTH))
             state = self._read_state()
@@ -92,38 +92,39 @@ class LivePage:
 
     def _read_state(self) -> str:
         if not self._folder.is_dir():
-            return "The folder is gone; this is what it held last."
+            return "The folder is gone; this page shows its last state."
         if _is_new(self._folder):
             killed = (self._folder / LOCK).exists() and is_held(self._folder) is False
             return f"{ENDED} Nothing was written." if killed else "Nothing has been written into the folder yet."
         try:
             kind = kind_of(self._folder)
         except UserError:
-            return "The folder no longer holds what a page is made of; this is what it held last."
+            return "The folder no longer contains the files of a page; this page shows its last state."
         if (self._folder / kind.finished).is_file():
-            return f"It has ended: {kind.finished} is written."
+            return f"Finished: {kind.finished} has been written."
         stopped = _STOPPED.get(_last_event(self._folder / "events.jsonl"))
         if stopped is None and is_held(self._folder) is False:
             stopped = ENDED
-        return stopped or "It goes on; this page follows it."
+        return stopped or "Running; this page updates itself."
 
     def _draw(self, version: str, state: str, changed_ns: int | None) -> None:
         changed = self._live.changed
-        with suppress(UserError, OSError):  # files come and go while they are read
+        with suppress(UserError, OSError):  # files may appear and disappear meanwhile
             self._page = kind_of(self._folder).page(self._folder)
             changed = "" if changed_ns is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed_ns / 1e9))
         self._live = replace(self._live, version=version, state=state, changed=changed)
         self._text = render(self._page, self._live).encode("utf-8", "replace")
 
 
-def watch(folder: str | Path, port: int = 0, told: Callable[[str], None] | None = None) -> None:
-    """Serve the page of a folder on this machine until Ctrl-C, drawn again when its files change.
+def watch(folder: str | Path, port: int = 0, on_start: Callable[[str], None] | None = None) -> None:
+    """Serve the page of a folder on this machine until Ctrl-C, and redraw it when the files change.
 
-    Nothing is written into the folder, and none of its files is served but the page made of them.
+    Nothing is written into the folder, and only the page is served, none of the files.
 
     Args:
-        port: 0 for any free one.
-        told: is given the address as soon as it answers.
+        folder: the folder.
+        port: port number; 0 for any free one.
+        on_start: called with the URL as soon as the server answers.
 
     Raises UserError for a folder of another kind, and for a port that is taken.
     """
@@ -132,16 +133,16 @@ def watch(folder: str | Path, port: int = 0, told: Callable[[str], None] | None 
     try:
         server = PageServer((HOST, port), page)
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else "there is no such port"
-        raise UserError(f"--port: cannot listen on {HOST}:{port} ({why}); leave it out to take a free one") from None
+        reason = error.strerror if isinstance(error, OSError) else "there is no such port"
+        raise UserError(f"--port: cannot listen on {HOST}:{port} ({reason}); leave it out to take a free one") from None
     with server, suppress(KeyboardInterrupt):
-        if told is not None:
-            told(server.url)
+        if on_start is not None:
+            on_start(server.url)
         server.serve_forever()
 
 
 class PageServer(ThreadingHTTPServer):
-    """Answers GET / with a page, and refuses all else."""
+    """Answers GET / with the page, and rejects everything else."""
 
     daemon_threads = True
     block_on_close = False
@@ -161,10 +162,10 @@ class PageServer(ThreadingHTTPServer):
         return f"http://{HOST}:{self.port}/"
 
     def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # without the look-up of the machine's name, which can take seconds
+        TCPServer.server_bind(self)  # without looking up the host name, which can take seconds
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """Say nothing: a browser that leaves in the middle of an answer is no error."""
+        """Ignore errors: a browser that disconnects during a response is not a problem."""
         del request, client_address
 
 
@@ -173,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10.0
 
     def do_GET(self) -> None:
-        # A page of another site can make its name mean 127.0.0.1 and ask; its browser then names that site here.
+        # Another site can resolve its name to 127.0.0.1 (DNS rebinding); the browser then sends that name as Host.
         port = self.server.port
         if self.headers.get_all("Host") not in ([f"{HOST}:{port}"], [f"localhost:{port}"]):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, b"this server answers for this machine alone\n")
@@ -181,15 +182,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, b"there is one page, at /\n")
         else:
             version, text = self.server.page.current()
-            known = self.headers.get("If-None-Match") == f'"{version}"'
+            is_current = self.headers.get("If-None-Match") == f'"{version}"'
             more = {"Content-Security-Policy": self.server.page.policy, "ETag": f'"{version}"'}
-            if known:
+            if is_current:
                 self._answer(HTTPStatus.NOT_MODIFIED, b"", more)
             else:
                 self._answer(HTTPStatus.OK, text, {**more, "Content-Type": "text/html; charset=utf-8"})
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse a request that is no GET, or cannot be read; what it holds is not repeated."""
+        """Reject a request that is not GET, or cannot be parsed, without repeating its content."""
         del message, explain
         self._answer(HTTPStatus(code), b"this server answers GET / alone\n")
 
@@ -209,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _is_new(folder: Path) -> bool:
-    """Whether there is nothing in a folder yet but a lock and a log."""
+    """Whether a folder contains nothing but a lock and a log."""
     try:
         return folder.is_dir() and all(path.name.startswith(".") or path.name == "log.txt" for path in folder.iterdir())
     except OSError:
@@ -217,10 +218,10 @@ def _is_new(folder: Path) -> bool:
 
 
 def _stamps(folder: Path, depth: int) -> Iterator[tuple[str, int, int]]:
-    """Yield path, time of change (ns) and size of what a page may be made of, passing over what vanishes meanwhile."""
+    """Yield path, modification time (ns) and size of the files of a page, skipping those that vanish meanwhile."""
     try:
-        with os.scandir(folder) as found:
-            entries = list(found)
+        with os.scandir(folder) as iterator:
+            entries = list(iterator)
     except OSError:
         return
     for entry in entries:
@@ -236,14 +237,14 @@ def _stamps(folder: Path, depth: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _last_event(log: Path) -> str:
-    """Return the name of the last whole event of a log; empty where there is none."""
+    """Return the name of the last complete event of a log; empty if there is none."""
     try:
         with open_regular(log) as lines:
             lines.seek(max(0, lines.seek(0, os.SEEK_END) - _TAIL))
-            whole = lines.read().split(b"\n")[:-1]
+            complete_lines = lines.read().split(b"\n")[:-1]
     except OSError:
         return ""
-    for line in reversed(whole):
+    for line in reversed(complete_lines):
         try:
             return str(json.loads(line)["event"])
         except (ValueError, LookupError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Entities in their text: what was true and what was answered."""
+"""Entities marked in their text: true and predicted ones."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Span = tuple[str, int, int]  # label, first and last word, counted from 0
 
 
 def fits(row: PredictionForm) -> bool:
-    """Whether a row holds entities or spans of words, and the place of each word in its text."""
+    """Whether a row contains entities or word spans, and the position of each word in its text."""
     both = (row.label, row.prediction)
-    return row.words is not None and all(_spans(found) is not None and len(found) == len(row.words) for found in both)
+    return row.words is not None and all(_spans(value) is not None and len(value) == len(row.words) for value in both)
 
 
 def marked(row: PredictionForm) -> MarkedText:
-    """Return the text with the true entities, and once more with those that were answered."""
-    true, answered = (_spans(found) or [] for found in (row.label, row.prediction))
+    """Return the text with the true entities, and again with the predicted ones."""
+    true, answered = (_spans(value) or [] for value in (row.label, row.prediction))
     truth = _pieces(row, {span: "" if span in answered else "missed" for span in true})
     answer = _pieces(row, {span: "" if span in true else "wrong" for span in answered})
     return MarkedText(placed(row.place, row.row), truth, answer)
 
 
 def _spans(value: Any) -> list[Span] | None:  # noqa: ANN401
-    """Return the spans of tags or of nested spans; None where a value is neither."""
-    found = tag_spans(value) if _are_tags(value) else nested_spans(value)
-    return None if found is None else [(label, first - 1, last - 1) for label, first, last in found]
+    """Return the spans of tags or nested spans; None if a value is neither."""
+    spans = tag_spans(value) if _are_tags(value) else nested_spans(value)
+    return None if spans is None else [(label, first - 1, last - 1) for label, first, last in spans]
 
 
 def _are_tags(value: Any) -> bool:  # noqa: ANN401
@@ -39,17 +39,17 @@ def _are_tags(value: Any) -> bool:  # noqa: ANN401
 
 
 def _pieces(row: PredictionForm, tones: Mapping[Span, str]) -> list[Piece]:
-    """Return a text with marks inside of marks; spans that cut others stand behind it."""
+    """Return a text with nested marks; spans that overlap others partially follow at the end."""
     assert row.words is not None
     places: list[tuple[int, int, Span]] = []
     for span in tones:
         start, end = row.words[span[1]][0], row.words[span[2]][1]
-        if 0 <= start < end <= len(row.text):  # the file holds the beginning of a long text
+        if 0 <= start < end <= len(row.text):  # the file contains only the beginning of a long text
             places.append((start, end, span))
     places.sort(key=lambda place: (place[0], -place[1]))
-    left: list[tuple[int, int, Span]] = []
-    pieces = _within(row.text, (0, len(row.text)), places, tones, left)
-    for start, end, span in left:
+    overlapping: list[tuple[int, int, Span]] = []
+    pieces = _within(row.text, (0, len(row.text)), places, tones, overlapping)
+    for start, end, span in overlapping:
         pieces += [Piece(" + "), Piece(row.text[start:end], span[0], tones[span])]
     return pieces
 
@@ -59,9 +59,9 @@ def _within(
     inside: tuple[int, int],
     places: Sequence[tuple[int, int, Span]],
     tones: Mapping[Span, str],
-    left: list[tuple[int, int, Span]],
+    overlapping: list[tuple[int, int, Span]],
 ) -> list[Piece]:
-    """Return a part of a text with its marks; places that cut another one are added to `left`."""
+    """Return a part of a text with its marks; partially overlapping spans are appended to `overlapping`."""
     pieces: list[Piece] = []
     at, number = inside[0], 0
     while number < len(places):
@@ -70,8 +70,8 @@ def _within(
         while follow < len(places) and places[follow][0] < end:
             follow += 1
         inner = [place for place in places[number + 1 : follow] if place[1] <= end]
-        left += [place for place in places[number + 1 : follow] if place[1] > end]
-        within = _within(text, (start, end), inner, tones, left) if inner else []
+        overlapping += [place for place in places[number + 1 : follow] if place[1] > end]
+        within = _within(text, (start, end), inner, tones, overlapping) if inner else []
         pieces += [Piece(text[at:start]), Piece(text[start:end], span[0], tones[span], within)]
         at, number = end, follow
     return [piece for piece in [*pieces, Piece(text[at : inside[1]])] if piece.text]

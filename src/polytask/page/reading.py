@@ -1,4 +1,4 @@
-"""Reading a folder: what cannot be read becomes words for the page, never an exception."""
+"""Reading of a folder: problems become sentences for the page, never exceptions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ReadResult(Generic[T]):
-    """What a file holds, or why it is not known.
+    """Content of a file, or the reason why it cannot be read.
 
     Attributes:
-        value: None when there is a problem.
-        problem: a sentence for the page; empty when there is none.
+        value: the content; None if there is a problem.
+        problem: a sentence for the page; empty if there is no problem.
     """
 
     value: T | None
@@ -32,14 +32,14 @@ class ReadResult(Generic[T]):
 
 @dataclass(frozen=True)
 class ReadLines(Generic[T]):
-    """What the lines of a file hold, and a sentence about those that could not be read."""
+    """Content of the lines of a file, and a sentence about unreadable ones."""
 
     values: tuple[T, ...]
     problem: str = ""
 
 
 def read(folder: Path, name: str, form: type[T]) -> ReadResult[T]:
-    """Read a JSON file of a known form."""
+    """Read a JSON file with a known form."""
     try:
         value = parse_json(read_regular(folder / name))
     except FileNotFoundError:
@@ -55,7 +55,8 @@ def read_events(folder: Path, *, grows: bool = False) -> ReadLines[EventForm]:
     """Read events.jsonl.
 
     Args:
-        grows: whether the run may still write it; a last line without its end is then no problem.
+        folder: folder of the run.
+        grows: whether the run may still be writing it; an incomplete last line is then ignored.
     """
     return _read_lines(folder / "events.jsonl", "events.jsonl", TypeAdapter(EventForm), grows=grows)
 
@@ -77,12 +78,12 @@ def read_config(folder: Path) -> ReadResult[dict[str, Any]]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         return ReadResult(None, f"config.yaml cannot be read ({' '.join(str(error).split())}).")
     if not isinstance(value, dict):
-        return ReadResult(None, "config.yaml does not hold a configuration.")
-    return ReadResult({str(key): found for key, found in value.items()})
+        return ReadResult(None, "config.yaml does not contain a configuration.")
+    return ReadResult({str(key): item for key, item in value.items()})
 
 
 def read_text(folder: Path, name: str) -> str | None:
-    """Return a text file, or None when there is none that can be read."""
+    """Return the content of a text file; None if it cannot be read."""
     try:
         return read_regular(folder / name, errors="replace")
     except OSError:
@@ -95,24 +96,26 @@ def _shaped(name: str, value: Any, form: TypeAdapter[T]) -> ReadResult[T]:  # no
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
-        return ReadResult(None, f"{name} is not of the form that this version reads ({place}: {first['msg'].lower()}).")
+        return ReadResult(
+            None, f"{name} does not have the form that this version reads ({place}: {first['msg'].lower()})."
+        )
 
 
 def _read_lines(path: Path, name: str, form: TypeAdapter[T], *, grows: bool = False) -> ReadLines[T]:
     if not path.is_file():
         return ReadLines((), f"{name} is not in the folder.")
-    kept: list[T] = []
+    valid: list[T] = []
     wrong: list[int] = []
     for number, line in _numbered(path):
         try:
-            kept.append(form.validate_python(parse_json(line)))
-        except ValueError:  # a ValidationError is one
+            valid.append(form.validate_python(parse_json(line)))
+        except ValueError:  # includes ValidationError
             if not grows or line.endswith("\n"):
                 wrong.append(number)
     if not wrong:
-        return ReadLines(tuple(kept), "" if kept else f"{name} is empty.")
+        return ReadLines(tuple(valid), "" if valid else f"{name} is empty.")
     counted = "1 line" if len(wrong) == 1 else f"{len(wrong)} lines"
-    return ReadLines(tuple(kept), f"{counted} of {name} could not be read, the first one is line {wrong[0]}.")
+    return ReadLines(tuple(valid), f"{counted} of {name} could not be read; the first one is line {wrong[0]}.")
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The page of a relatedness folder: matrices, groups, the proposed plan, what it cost, what it predicted."""
+"""The page of a relatedness folder: matrices, groups, the proposed plan, its cost, and its predictions."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ from polytask.terminal import duration
 
 
 def relatedness_page(folder: Path) -> Page:
-    """Return the page."""
-    found = read(folder, "relatedness.json", RelatednessForm)
+    """Return the page of a relatedness folder."""
+    record = read(folder, "relatedness.json", RelatednessForm)
     title = f"Relatedness {folder.resolve().name}"
-    if found.value is None:
-        return Page(title, "How related are the tasks", [MissingNote(f"{found.problem} Nothing else is known here.")])
-    value = found.value
+    if record.value is None:
+        return Page(
+            title, "How related are the tasks", [MissingNote(f"{record.problem} There is nothing else to show.")]
+        )
+    value = record.value
     lead: list[Block] = [_answer(value)] if value.groups else []
     lead += [BulletList(value.sentences)] if value.sentences else []
     sections = [
@@ -48,7 +50,7 @@ def relatedness_page(folder: Path) -> Page:
 
 
 def _answer(value: RelatednessForm) -> Block:
-    """Say which tasks help each other."""
+    """Return a banner that says which tasks help each other."""
     by = f"By the {value.grouped_by.replace('_', ' ')}. " if value.grouped_by else ""
     together = [" + ".join(group) for group in value.groups if len(group) > 1]
     alone = [group[0] for group in value.groups if len(group) == 1]
@@ -57,9 +59,9 @@ def _answer(value: RelatednessForm) -> Block:
     elif together:
         title = "; ".join([f"Together: {', '.join(together)}", *([f"apart: {', '.join(alone)}"] if alone else [])])
     else:
-        title = "Each task by itself"
-    told = f"{by}A probe proposes, and polytask compare tells what it brings."
-    return Banner("Which tasks should share?", title, told)
+        title = "Each task separately"
+    explanation = f"{by}This is a proposal from a probe run; polytask compare measures the effect."
+    return Banner("Which tasks should share?", title, explanation)
 
 
 def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
@@ -68,50 +70,51 @@ def _groups(folder: Path, value: RelatednessForm) -> Iterator[Block]:
         yield TextBlock(f"{len(value.groups)} group{'s' if len(value.groups) > 1 else ''}{by}:")
         yield BulletList([", ".join(group) for group in value.groups])
     else:
-        yield MissingNote("the groups are not in relatedness.json.")
+        yield MissingNote("relatedness.json does not contain the groups.")
     charts = [] if value.plan is None else [tree("The proposed plan", value.plan)]
     yield drawn(
         charts,
-        "the proposed plan is not in relatedness.json.",
-        "A box is one set of weights; dashed boxes serve one task.",
+        "relatedness.json does not contain the proposed plan.",
+        "A box is one set of weights; dashed boxes serve a single task.",
     )
     if value.picture:
         yield Details("The same plan as text", [Code("The plan", value.picture)])
     if (folder / "affinity.json").is_file():
         yield Code(
-            "To train by it, in the configuration (the path is relative to it)",
+            "To train with it, in the configuration (the path is relative to it)",
             "sharing: {strategy: from_affinity, file: affinity.json}",
         )
 
 
 def _measures(value: RelatednessForm) -> Iterator[Block]:
     if not value.measures:
-        yield MissingNote("relatedness.json holds no measure.")
-    # The cosine first: it is what groups are made by, and the only measure with a sign that has been tested.
+        yield MissingNote("relatedness.json contains no measures.")
+    # The cosine first: groups are based on it, and it is the only measure whose sign has been validated.
     for name, measure in sorted(value.measures.items(), key=lambda item: "cosine" not in item[0]):
         yield from _measure(name.replace("_", " "), measure, value.tasks)
 
 
 def _measure(title: str, measure: MeasureForm, tasks: Sequence[str]) -> Iterator[Block]:
     matrices = [measure.matrix or [], *measure.layers.values()]
-    most = max((size_of(matrix) for matrix in matrices), default=0.0)  # one scale for all of a measure
+    most = max((size_of(matrix) for matrix in matrices), default=0.0)  # one scale for all matrices of a measure
     noise = _noise(measure)
     meaning = f"{measure.meaning[:1].upper()}{measure.meaning[1:]}. " if measure.meaning else ""
-    caption = (
-        f"{meaning}Row and column are tasks. Blue is above zero, orange below; a task beside itself has no colour."
-    )
-    caption += " Grey: within two standard errors of zero, so it may be noise." if noise else ""
-    yield drawn([task_matrix(title, tasks, measure.matrix or [], most, noise)], f"{title} has no value.", caption)
+    caption = f"{meaning}Rows and columns are tasks. Blue is above zero, orange below; the diagonal has no colour."
+    caption += " Grey: within two standard errors of zero, so possibly noise." if noise else ""
+    yield drawn([task_matrix(title, tasks, measure.matrix or [], most, noise)], f"{title} has no values.", caption)
     if measure.error is not None:
         errors = task_matrix(f"{title}: standard error", tasks, measure.error)
-        yield Details(f"Standard errors of {title}", [drawn([errors], "they are no matrix of the tasks.")])
+        yield Details(f"Standard errors of {title}", [drawn([errors], "they are not a matrix of the tasks.")])
     if measure.layers:
-        charts = [task_matrix(f"{title}, layer {layer}", tasks, found, most) for layer, found in measure.layers.items()]
-        yield Details(f"{title} in each of {len(charts)} layers", [drawn(charts, "the layers have no value.")])
+        charts = [
+            task_matrix(f"{title}, layer {layer}", tasks, layer_matrix, most)
+            for layer, layer_matrix in measure.layers.items()
+        ]
+        yield Details(f"{title} in each of {len(charts)} layers", [drawn(charts, "the layers have no values.")])
 
 
 def _noise(measure: MeasureForm) -> set[tuple[int, int]]:
-    """Return the cells, by row and column, that lie within two standard errors of zero."""
+    """Return the cells (row, column) that lie within two standard errors of zero."""
     return {
         (row, column)
         for row, (values, errors) in enumerate(zip(measure.matrix or [], measure.error or [], strict=False))
@@ -121,7 +124,7 @@ def _noise(measure: MeasureForm) -> set[tuple[int, int]]:
 
 
 def size_of(matrix: Matrix) -> float:
-    """Return the size of the greatest value beside the diagonal."""
+    """Return the largest absolute value off the diagonal."""
     apart = [value for row, values in enumerate(matrix) for column, value in enumerate(values) if row != column]
     return max((abs(value) for value in finite(apart)), default=0.0)
 
@@ -133,17 +136,20 @@ def task_matrix(
     most: float | None = None,
     grey: Collection[tuple[int, int]] = (),
 ) -> Chart | None:
-    """Draw a matrix of tasks; None when it is not one.
+    """Draw a matrix of tasks; None if it is not one.
 
     Args:
-        most: the size of a value that has the full colour; by default that of the greatest one.
+        title: title of the chart.
+        tasks: names of the rows and columns.
+        matrix: the values.
+        most: absolute value that gets the full colour; by default the largest one.
         grey: cells that may be noise.
     """
     if len(matrix) != len(tasks) or any(len(row) != len(tasks) for row in matrix):
         return None
     full = size_of(matrix) if most is None else most
     texts = [[_fitting(value, full) for value in row] for row in matrix]
-    # A task beside itself says nothing about two tasks, and would make all others pale: it is white, as 0 is.
+    # The diagonal says nothing about pairs of tasks, and would make all other cells pale: it is white, like 0.
     coloured = [
         [0.0 if row == column else value for column, value in enumerate(values)] for row, values in enumerate(matrix)
     ]
@@ -151,7 +157,7 @@ def task_matrix(
 
 
 def _fitting(value: float | None, most: float) -> str:
-    """Write a value with the digits that the matrix needs, and one that they would make zero with its power of ten."""
+    """Format a value with the digits that the matrix needs, or with an exponent if it would become zero."""
     if value is None or not finite([value]):
         return "\u2013"
     shown = number(value, 2 if most >= 0.1 else 3 if most >= 0.01 else 4)
@@ -161,12 +167,12 @@ def _fitting(value: float | None, most: float) -> str:
 
 
 def _predictions(value: RelatednessForm) -> Iterator[Block]:
-    """Tell how the measures ranked the pairs of tasks, where a comparison has measured what training together did."""
+    """Yield how well the measures predicted the effects of joint training, if a comparison measured these."""
     if not value.rank_correlation:
         return
     rows = [
-        [name.replace("_", " "), number(found.spearman, 2), count(found.pairs)]
-        for name, found in value.rank_correlation.items()
+        [name.replace("_", " "), number(correlation.spearman, 2), count(correlation.pairs)]
+        for name, correlation in value.rank_correlation.items()
     ]
     caption = "Rank correlation with the measured transfer (Spearman)"
     yield TableBlock(caption, ["measure", "correlation", "pairs"], rows)
@@ -180,7 +186,7 @@ def _share(value: RelatednessForm) -> str:
 def _cost(value: RelatednessForm) -> Block:
     cost = value.cost
     if cost is None:
-        return MissingNote("the cost is not in relatedness.json.")
+        return MissingNote("relatedness.json does not contain the cost.")
     share = "unknown" if cost.share_of_joint_run is None else f"{100 * cost.share_of_joint_run:.1f} %"
     rows = [
         ["share of one joint run", share],

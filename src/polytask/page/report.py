@@ -1,4 +1,4 @@
-"""Writes the page of a folder: which kind of folder it is, its sections, one file beside the rest."""
+"""Writes the page of a folder: determines the kind of the folder, and renders its page into one file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ NAME = "report.html"
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A kind of folder that a page can be made of.
+    """A kind of folder that has a page.
 
     Attributes:
-        signs: groups of names; a folder that holds all of a group is of the kind.
+        signs: groups of file names; a folder with all names of a group is of this kind.
         finished: the file that is written last.
-        inner: folders of runs in it whose pages are written too, since its own page links to them.
+        inner: returns the run folders inside whose pages are written too, since its own page links to them.
     """
 
     signs: tuple[tuple[str, ...], ...]
@@ -47,7 +47,7 @@ class FolderKind:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """Return the finished runs of a comparison whose page is not there or older than their scores."""
+    """Return the finished runs of a comparison whose page is missing or older than their scores."""
     return [
         scores.parent
         for scores in sorted((folder / "runs").glob("*/scores.json"))
@@ -59,7 +59,7 @@ def _changed_at(path: Path) -> float:
     return path.stat().st_mtime if is_file(path) else 0.0
 
 
-# In the order in which they are looked for.
+# In the order of the search.
 FOLDER_KINDS = (
     FolderKind((("auto.json",), ("auto-config.json",)), auto_page, "auto.json"),
     FolderKind(
@@ -74,13 +74,13 @@ FOLDER_KINDS = (
 def report(folder: str | Path) -> Path:
     """Write `folder/report.html` about a run, comparison, search, tuning or relatedness folder, and return its path.
 
-    The model folder of a run stands for the run: nothing is written into it. The page of a comparison links to those of
-    its finished runs, which are written with it.
+    For the model folder of a run, the page of the run is written: nothing is written into the model folder. The page of
+    a comparison links to those of its finished runs, which are written too.
 
-    What is missing in the folder, such as the scores of a run that goes on, is said on the page.
+    The page says what is missing in the folder, such as the scores of an unfinished run.
 
     Raises:
-        UserError: the folder is none of these.
+        UserError: the folder is of none of these kinds.
         OutputError: the page cannot be written.
     """
     place = run_folder(Path(folder))
@@ -103,57 +103,58 @@ def _write(place: Path, page: Page) -> Path:
 
 
 class Following(Protocol):
-    """What a page that follows a folder says of itself."""
+    """The state of a page that follows a folder."""
 
     @property
     def script(self) -> str:
-        """What asks for the next version."""
+        """Script that fetches the next version."""
         ...
 
 
 def render(page: Page, live: Following | None = None) -> str:
-    """Return a page as HTML. All text is escaped; the drawings escape theirs.
+    """Return a page as HTML. All text is escaped, also inside charts.
 
     Args:
-        live: for a page that is served and follows its folder; it has no links to files, which are not served.
+        page: the page.
+        live: state of a page that is served and follows its folder; it has no links to files, which are not served.
     """
     text = (
         _templates()
         .get_template("page.html")
         .render(page=page, version=__version__, live=live, script=None if live is None else Markup(live.script))
     )
-    # Control characters are no characters of HTML.
+    # Control characters are not allowed in HTML.
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text)
 
 
 @functools.cache
 def _templates() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("polytask.page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters["options_whole"] = _options_whole
-    return made
+    environment.filters["options_whole"] = _options_whole
+    return environment
 
 
 def _options_whole(text: str) -> Markup:
-    """Mark the options of a command line, whose hyphens are no place for a new line."""
+    """Mark command-line options, which must not be broken at their hyphens."""
     return Markup(re.sub(r"(?<![\w-])--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def kind_of(folder: Path) -> FolderKind:
-    """Return the kind of a folder. Raises UserError when it is none."""
+    """Return the kind of a folder. Raises UserError if it is of none."""
     if not is_folder(folder):
-        found = "it is a file" if is_there(folder) else "there is no such folder"
+        problem = "it is a file" if is_there(folder) else "there is no such folder"
         raise UserError(
-            f"{folder}: {found}; name the folder of a run, comparison, search, tuning or relatedness measurement"
+            f"{folder}: {problem}; name the folder of a run, comparison, search, tuning or relatedness measurement"
         )
     for kind in FOLDER_KINDS:
         if kind.fits(folder):
             return kind
     if is_file(folder / "polytask.json"):
         raise UserError(
-            f"{folder}: a model folder without the run that trained it has no page; its card is README.md, and "
+            f"{folder}: a model folder without the run that trained it has no page; its model card is README.md, and "
             f"polytask serve {shlex.quote(str(folder))} shows a page to try it on"
         )
     near = [other for other in (folder.parent, *sorted(folder.iterdir())) if is_folder(other) and _is_known(other)]
@@ -166,7 +167,7 @@ def kind_of(folder: Path) -> FolderKind:
 
 
 def run_folder(folder: Path) -> Path:
-    """Return the run's folder for the folder of its model, any other as it is."""
+    """Return the run's folder for the folder of its model; any other folder unchanged."""
     run = folder.parent
     return run if folder.name == "model" and is_file(folder / "polytask.json") and _is_known(run) else folder
 

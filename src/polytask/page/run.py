@@ -1,4 +1,4 @@
-"""The page of a run: what was trained, how it went, how well it answers, how to repeat it."""
+"""The page of a run: its scores, errors, data, training curves, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from polytask.terminal import duration
 
 
 def run_page(folder: Path) -> Page:
-    """Return the page."""
+    """Return the page of a run folder."""
     run = RunFolder(folder)
     training_curves = TrainingCurves(run)
     config = run.config_text is not None
@@ -40,7 +40,7 @@ def run_page(folder: Path) -> Page:
     sections = [
         Section("Scores", list(_scores(run))),
         Section("What it gets wrong", list(answers(run))),
-        Section("What was confused", list(confusions(run))),
+        Section("Confusion matrices", list(confusions(run))),
         Section("Learning curves", list(training_curves.curves()), brief, _steps(run)),
         Section(
             "What the tasks share",
@@ -49,11 +49,11 @@ def run_page(folder: Path) -> Page:
             _strategy(run),
         ),
         Section("Tasks and data", list(_data(run)), folded=True, hint=_notes(run)),
-        Section("Evaluations", list(training_curves.evaluations()), folded=True, hint="the dev scores of the log"),
-        Section("What each task has seen", list(training_curves.exposure()), folded=True, hint="rows, tokens, epochs"),
-        Section("Weights of the tasks", list(training_curves.weights()), folded=True, hint="over the steps"),
+        Section("Evaluations", list(training_curves.evaluations()), folded=True, hint="dev scores from the log"),
+        Section("Rows seen by each task", list(training_curves.exposure()), folded=True, hint="rows, tokens, epochs"),
+        Section("Task weights", list(training_curves.weights()), folded=True, hint="over the steps"),
         Section("Similarity of the gradients", list(training_curves.similarity()), folded=True),
-        Section("Forgetting", list(training_curves.forgetting()), folded=True, hint="the scores after each stage"),
+        Section("Forgetting", list(training_curves.forgetting()), folded=True, hint="scores after each stage"),
         Section("Speed and memory", list(_speed(run, training_curves)), folded=True, hint=_time(run)),
         Section("To repeat the run", list(_repeat(run)), True, "command, configuration, versions" if config else ""),
     ]
@@ -78,21 +78,21 @@ def _lead(run: RunFolder) -> Iterator[Block]:
 
 
 def _so_far(run: RunFolder) -> Iterator[Block]:
-    """Say how far a training is, and what each task scored on dev."""
-    left = run.seconds_left
-    time = f"About {duration(left)} left at this pace. " if left else ""
-    ends = "Scores with intervals, wrong answers and the model come at the end."
-    yield Banner("In training", _reached(run), time + ends, "open")
+    """Yield the progress of a training, and the dev scores so far."""
+    time_left = run.seconds_left
+    time = f"About {duration(time_left)} left at this pace. " if time_left else ""
+    explanation = "Scores with intervals, wrong predictions and the model follow at the end."
+    yield Banner("In training", _reached(run), time + explanation, "open")
     yield from _dev_so_far(run)
 
 
 def _stopped(run: RunFolder) -> Iterator[Block]:
-    """Say where a training stopped, why where the log tells, and how to go on."""
+    """Yield where and why a training stopped, and the command to resume it."""
     failed = next((event.reason for event in reversed(run.events) if event.event == "failed"), None)
-    why = f"Training stopped: {failed}. " if failed else ""
-    yield Banner("Not finished", _reached(run), f"{why}{run.scores.problem} Go on with this command:", "open")
-    how = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
-    yield Code("In the folder that holds this one", how)
+    reason = f"Training stopped: {failed}. " if failed else ""
+    yield Banner("Not finished", _reached(run), f"{reason}{run.scores.problem} Resume with this command:", "open")
+    command = f"polytask train {run.name}/{run.config_name} --out {run.name} --resume"
+    yield Code("In the parent folder", command)
     yield from _dev_so_far(run)
 
 
@@ -101,7 +101,7 @@ def _reached(run: RunFolder) -> str:
 
 
 def _dev_so_far(run: RunFolder) -> Iterator[Block]:
-    """Tell each task's dev score at the last evaluation, and its best."""
+    """Yield a table of each task's last and best dev score."""
     evaluations = run.events_of("evaluation")
     if not evaluations:
         return
@@ -109,16 +109,16 @@ def _dev_so_far(run: RunFolder) -> Iterator[Block]:
     for task in run.tasks:
         metric = run.metric(task)
         scores = [(event.dev.get(task, {}).get(metric), event.step) for event in evaluations]
-        known = [(score, step) for score, step in scores if score is not None]
-        best, at = (min if run.is_error(task) else max)(known, key=itemgetter(0), default=(None, None))
+        defined = [(score, step) for score, step in scores if score is not None]
+        best, at = (min if run.is_error(task) else max)(defined, key=itemgetter(0), default=(None, None))
         rows.append([task, metric, number(scores[-1][0]), number(best), "" if at is None else f"{at}"])
     columns = ["task", "metric", f"step {evaluations[-1].step}", "best", "at step"]
     yield TableBlock("Dev scores so far", columns, rows, words=2)
 
 
 def _steps(run: RunFolder) -> str:
-    found = len(run.events_of("evaluation"))
-    return f"{found} evaluation{'' if found == 1 else 's'}"
+    evaluations = len(run.events_of("evaluation"))
+    return f"{evaluations} evaluation{'' if evaluations == 1 else 's'}"
 
 
 def _time(run: RunFolder) -> str:
@@ -126,13 +126,13 @@ def _time(run: RunFolder) -> str:
 
 
 def _strategy(run: RunFolder) -> str:
-    found = run.option("sharing", "strategy")
-    return found if isinstance(found, str) else ""
+    strategy = run.option("sharing", "strategy")
+    return strategy if isinstance(strategy, str) else ""
 
 
 def _notes(run: RunFolder) -> str:
     notes = len(run.data.value.notes if run.data.value is not None else run.record.notes)
-    return f"{notes} thing{'' if notes == 1 else 's'} to know about the data" if notes else "sizes, labels, lengths"
+    return f"{notes} note{'' if notes == 1 else 's'} on the data" if notes else "sizes, labels, lengths"
 
 
 def _of(steps: int | None) -> str:
@@ -145,7 +145,7 @@ def _summary(run: RunFolder) -> str:
         parts.append(f"the model of step {run.record.best_step} was kept")
     if run.chosen_by:
         parts.append(f"chosen by {run.chosen_by}")
-    return f"{', '.join(parts)}. Scores are of the {run.final_split} rows."
+    return f"{', '.join(parts)}. Scores are on the {run.final_split} rows."
 
 
 def _scores(run: RunFolder) -> Iterator[Block]:
@@ -158,17 +158,17 @@ def _scores(run: RunFolder) -> Iterator[Block]:
         yield MissingNote(f"intervals: {run.intervals.problem}")
     charts = _score_charts(run)
     if not charts:
-        yield MissingNote("no main score is a number.")
+        yield MissingNote("no main score is defined.")
     yield from charts
     yield TextBlock(
         f"The main metric of each task on the {run.final_split} rows. Dot: score, with its 95 % interval (bootstrap "
-        "over rows) where it is known. Hollow circle: what always answering the majority scores."
+        "over rows) if known. Hollow circle: score of always predicting the majority."
     )
     yield Details("All scores", [_score_table(run)])
 
 
 def _score_charts(run: RunFolder) -> list[Block]:
-    """Draw all scores between 0 and 1 on one axis, and each other metric on its own."""
+    """Draw all scores between 0 and 1 on one axis, and each other metric on its own axis."""
     by_axis: dict[str, list[Dot]] = {}
     for task in run.tasks:
         metric = run.metric(task)
@@ -176,18 +176,22 @@ def _score_charts(run: RunFolder) -> list[Block]:
         low, high = run.interval(run.final_split, task, metric)
         majority = run.baseline(run.final_split, task, metric)
         shown = number(value, 3) if low is None else f"{number(value, 3)}  ({number(low, 3)} to {number(high, 3)})"
-        named = f"{task} ({metric})"
+        label = f"{task} ({metric})"
         one_axis = not run.is_error(task) and all(0 <= part <= 1 for part in finite([value, low, high, majority]))
-        by_axis.setdefault("" if one_axis else metric, []).append(Dot(named, value, shown, low, high, majority))
+        by_axis.setdefault("" if one_axis else metric, []).append(Dot(label, value, shown, low, high, majority))
     drawings = [forest(name, dots, limits=None if name else (0.0, 1.0)) for name, dots in by_axis.items()]
     return [drawing for drawing in drawings if drawing is not None]
 
 
 def _score_table(run: RunFolder) -> Block:
-    splits, known = list(run.scores.value or {}), bool(run.baselines.value)
+    splits, has_baselines = list(run.scores.value or {}), bool(run.baselines.value)
     columns = ["task", "metric"]
     for split in splits:
-        columns += [split, *(["95 % interval"] if run.has_intervals(split) else []), *(["majority"] if known else [])]
+        columns += [
+            split,
+            *(["95 % interval"] if run.has_intervals(split) else []),
+            *(["majority"] if has_baselines else []),
+        ]
     rows: list[list[str]] = []
     for task in run.tasks:
         metrics = dict.fromkeys(metric for split in splits for metric in (run.scores.value or {})[split].get(task, {}))
@@ -196,7 +200,7 @@ def _score_table(run: RunFolder) -> Block:
             for split in splits:
                 row.append(number(run.score(split, task, metric)))
                 row += [interval(*run.interval(split, task, metric))] if run.has_intervals(split) else []
-                row += [number(run.baseline(split, task, metric))] if known else []
+                row += [number(run.baseline(split, task, metric))] if has_baselines else []
             rows.append(row)
     return TableBlock("All scores", columns, rows, words=2)
 
@@ -234,14 +238,14 @@ def _data(run: RunFolder) -> Iterator[Block]:
         columns = ["split", "tasks", "rows", "median", "95 % below", "longest", "truncated rows"]
         yield TableBlock("Rows, and their lengths in tokens", columns, rows, words=2)
         yield TableBlock(
-            "Labels in training", ["task", "labels, the commonest first"], list(_labels(run)), words=2, wide=True
+            "Labels in training", ["task", "labels, most frequent first"], list(_labels(run)), words=2, wide=True
         )
     notes = [f"{note.place}: {note.message}" for note in data.notes] if data is not None else run.record.notes
     if notes:
-        yield TextBlock("To know about the data (leaks between splits are among this):")
+        yield TextBlock("Notes on the data (including leaks between splits):")
         yield BulletList(notes)
     elif data is not None or run.finished:
-        yield TextBlock("Nothing odd was found in the data: no row of dev or test stands in train.")
+        yield TextBlock("No problems were found in the data: no row of dev or test occurs in train.")
 
 
 def _labels(run: RunFolder) -> Iterator[list[str]]:
@@ -251,7 +255,8 @@ def _labels(run: RunFolder) -> Iterator[list[str]]:
             total = sum(task.labels.values()) or 1
             common = sorted(task.labels.items(), key=lambda item: -item[1])
             listed = ", ".join(
-                f"{isolated(label)} {count(found)} ({100 * found / total:.1f} %)" for label, found in common[:20]
+                f"{isolated(label)} {count(occurrences)} ({100 * occurrences / total:.1f} %)"
+                for label, occurrences in common[:20]
             )
             yield [name, listed + (f", {len(common) - 20} more" if len(common) > 20 else "")]
         elif task.range is not None and len(task.range) == 3:
@@ -266,46 +271,44 @@ def _speed(run: RunFolder, training_curves: TrainingCurves) -> Iterator[Block]:
     rows = [
         ["training", duration(record.seconds)],
         ["updates", count(record.steps)],
-        ["greatest memory", "unknown" if record.peak_mib is None else f"{count(record.peak_mib)} MiB"],
+        ["peak memory", "unknown" if record.peak_mib is None else f"{count(record.peak_mib)} MiB"],
         [
             "scoring",
             "unknown"
             if record.predict_rows_per_second is None
-            else f"{count(record.predict_rows_per_second)} rows a second",
+            else f"{count(record.predict_rows_per_second)} rows per second",
         ],
         ["device", record.device or "unknown"],
         ["processes", count(record.processes)],
     ]
     rows = [row for row in rows if run.finished or row[1] != "unknown"]
     if rows:
-        yield TableBlock("What the run took", ["measure", "value"], rows)
+        yield TableBlock("Time and memory", ["measure", "value"], rows)
     parameters = record.parameters
     if parameters is None and run.finished:
-        yield MissingNote("numbers of parameters: run.json does not hold them.")
+        yield MissingNote("numbers of parameters: run.json does not contain them.")
     elif parameters is not None:
         rows = [
             ["this model", count(parameters.total)],
             ["a model that shares the whole encoder", count(parameters.single)],
-            ["one model a task", count(parameters.apart)],
+            ["one model per task", count(parameters.apart)],
         ]
-        yield TableBlock("Parameters", ["model", "in all"], rows)
-        rows = [[task, count(found), count(parameters.own.get(task))] for task, found in parameters.shared.items()]
+        yield TableBlock("Parameters", ["model", "total"], rows)
+        rows = [[task, count(shared), count(parameters.own.get(task))] for task, shared in parameters.shared.items()]
         yield TableBlock("Parameters by task", ["task", "shared", "own"], rows)
-    yield drawn([training_curves.speed()], "the log holds no speed yet.")
+    yield drawn([training_curves.speed()], "the log contains no speed yet.")
 
 
 def _repeat(run: RunFolder) -> Iterator[Block]:
-    yield Code(
-        "Command, in the folder that holds this one", f"polytask train {run.name}/config.yaml --out {run.name}-again"
-    )
+    yield Code("Command, to run in the parent folder", f"polytask train {run.name}/config.yaml --out {run.name}-again")
     seed = run.option("train", "seed")
-    yield TextBlock(f"Seed: {seed}." if seed is not None else "The seed is the default one.")
+    yield TextBlock(f"Seed: {seed}." if seed is not None else "The seed is the default.")
     if run.config_text is None:
         yield MissingNote("config.yaml is not in the folder.")
     else:
-        yield Code("config.yaml, all values resolved", run.config_text.rstrip())
+        yield Code("config.yaml, with all values resolved", run.config_text.rstrip())
     if run.record.versions:
         rows = [[name, str(version)] for name, version in run.record.versions.items()]
         yield TableBlock("Versions", ["package", "version"], rows, words=2)
     elif run.finished:
-        yield MissingNote("versions: run.json does not hold them.")
+        yield MissingNote("versions: run.json does not contain them.")

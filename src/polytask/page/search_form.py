@@ -1,4 +1,4 @@
-"""What the JSON files of several runs hold, as far as a page shows it: of a comparison, a measurement, a search."""
+"""The parts of the JSON files of comparisons, relatedness measurements and searches that a page shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.page.form import Form, Matrix, Number, PlanForm
 
 
 class ArmScoreForm(Form):
-    """What an arm scored in a task, over the seeds, and its difference to single models."""
+    """Scores of an arm in a task over seeds, and its difference to the single models."""
 
     mean: Number = None
     std: Number = None
@@ -23,7 +23,7 @@ class ArmScoreForm(Form):
 
 
 class NeededForm(Form):
-    """What would tell: so many test rows, or so many seeds; None where it is out of reach."""
+    """Number of test rows, or of seeds, that would settle a verdict; None if out of reach."""
 
     rows: int | None = None
     seeds: int | None = None
@@ -53,14 +53,14 @@ class ArmForm(Form):
 
 
 class TransferForm(Form):
-    """Row i, column j: how much task i changes the score of task j."""
+    """The transfer matrix: entry (i, j) is the change of task j's score due to task i."""
 
     tasks: list[str]
     matrix: Matrix
 
 
 class ExampleForm(Form):
-    """A test row that one arm answers otherwise than the single model."""
+    """A test row that an arm predicts differently from the single model."""
 
     row: int
     place: str = ""
@@ -82,7 +82,7 @@ class ComparisonForm(Form):
     """comparison.json.
 
     Attributes:
-        folds: of the training rows, in place of test rows; 0 where there are none.
+        folds: number of folds of the training rows that replace test rows; 0 for none.
     """
 
     tasks: dict[str, VerdictForm]
@@ -99,7 +99,7 @@ class ComparisonForm(Form):
 
 
 class MeasureForm(Form):
-    """A measure of relatedness: one matrix, and one a layer where it is known by layer; its standard errors."""
+    """A measure of relatedness: one matrix, its standard errors, and one matrix per layer if available."""
 
     meaning: str = ""
     matrix: Matrix | None = None
@@ -108,7 +108,7 @@ class MeasureForm(Form):
 
 
 class CostForm(Form):
-    """What the measurement cost."""
+    """Cost of the measurement."""
 
     share_of_joint_run: Number = None
     row_passes: float | None = None
@@ -117,7 +117,7 @@ class CostForm(Form):
 
 
 class RankForm(Form):
-    """How a measure ranked the pairs of tasks, beside what training them together did."""
+    """Rank correlation of a measure with the effects of joint training, over pairs of tasks."""
 
     spearman: Number = None
     pairs: int | None = None
@@ -138,7 +138,7 @@ class RelatednessForm(Form):
 
 
 class StandingForm(Form):
-    """Where a task stands against its single model on dev rows."""
+    """A task compared with its single model on dev rows."""
 
     delta: Number = None
     low: Number = None
@@ -169,7 +169,7 @@ class AutoTaskForm(Form):
 
 
 class TriedForm(Form):
-    """A candidate of auto.json, at a share of the budget."""
+    """A candidate of auto.json, at a fraction of the budget."""
 
     name: str
     changes: list[str] = Field(default_factory=list[str])
@@ -198,7 +198,7 @@ class StepForm(Form):
 
 
 class RatesForm(Form):
-    """Scores under multiples of the learning rates."""
+    """Scores with multiples of the learning rates."""
 
     of: str = ""
     scores: dict[str, Number] = Field(default_factory=dict[str, Number])

@@ -1,4 +1,4 @@
-"""The page of a search: the best configuration, what mattered, how the search went, every trial."""
+"""The page of a hyper-parameter search: the best configuration, the importance of options, and all trials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from polytask.page.unfinished import unfinished
 from polytask.page.wording import interval, number, points
 from polytask.terminal import duration
 
-# Trials in the table; all of them are in tune.json.
+# Maximum number of trials in the table; tune.json contains all.
 MOST_ROWS = 200
 
 
@@ -59,7 +59,7 @@ class BestForm(Form):
 
 
 class TestRowsForm(Form):
-    """What the best model scored on test rows, or why that is not known."""
+    """Test scores of the best model, or the reason why there are none."""
 
     scores: Scores = Field(default_factory=dict[str, dict[str, Number]])
     intervals: dict[str, dict[str, tuple[float, float] | None]] = Field(
@@ -82,19 +82,19 @@ class TuningForm(Form):
 
 
 def tuning_page(folder: Path) -> Page:
-    """Return the page."""
+    """Return the page of a tuning folder."""
     title = f"Search {folder.resolve().name}"
-    found = read(folder, "tune.json", TuningForm)
-    if found.value is None:
+    record = read(folder, "tune.json", TuningForm)
+    if record.value is None:
         sections = [Section("The trials so far", list(_runs_in(folder)))]
         return Page(
-            title, "Hyper-parameter search", [unfinished(folder, "search", "tune.json", found.problem)], sections
+            title, "Hyper-parameter search", [unfinished(folder, "search", "tune.json", record.problem)], sections
         )
-    value = found.value
+    value = record.value
     sections = [
         Section("Scores of the best trial", list(_scores(value))),
-        Section("What mattered", list(_importance(value))),
-        Section("How the search went", [_course(value)]),
+        Section("Importance of the options", list(_importance(value))),
+        Section("Course of the search", [_course(value)]),
         Section("Each option", list(_options(value))),
         Section("Trials", list(_trials(folder, value))),
         Section("The best configuration", list(_best(folder)), folded=True, hint="best.yaml"),
@@ -106,14 +106,16 @@ def _lead(value: TuningForm) -> Iterator[Block]:
     rule = value.selection.rule if value.selection is not None else ""
     by = f" by {RULES.get(rule, f'the dev score of {rule}')}" if rule else ""
     best = value.best
-    told = f"Trial {best.trial} is the best{by}: {number(best.value)}."
+    explanation = f"Trial {best.trial} is the best{by}: {number(best.value)}."
     if best.trial == 0:
-        told += " It is the configuration as it was."
+        explanation += " It is the original configuration."
     elif value.as_it_is is not None and best.value is not None:
         apart = points(best.value - value.as_it_is)
-        told += f" The configuration as it was (trial 0) has {number(value.as_it_is)}: a difference of {apart} points."
-    chosen = ", ".join(f"{path}: {_shown(one)}" for path, one in best.parameters.items())
-    yield Banner("The best configuration", chosen or "The configuration as it was", told)
+        explanation += (
+            f" The original configuration (trial 0) has {number(value.as_it_is)}: a difference of {apart} points."
+        )
+    chosen = ", ".join(f"{path}: {_shown(setting)}" for path, setting in best.parameters.items())
+    yield Banner("The best configuration", chosen or "The original configuration", explanation)
     if value.notes:
         yield BulletList(value.notes)
 
@@ -128,35 +130,35 @@ def _scores(value: TuningForm) -> Iterator[Block]:
         for place, (metric, score) in enumerate(metrics.items())
     ]
     tested = test is not None and bool(test.scores)
-    caption = "On dev, which chose it"
+    caption = "On dev, used for the selection"
     if tested:
-        caption += ", and on test (with the 95 % interval), which nothing else was scored on"
+        caption += ", and on test (with the 95 % interval), where no other model was scored"
     columns = ["task", "metric", "dev", "test"][: 4 if tested else 3]
-    kept = [row[: len(columns)] for row in rows]
-    main = [row for row in kept if row[0]]  # a task's main metric is its first one
+    shown_rows = [row[: len(columns)] for row in rows]
+    main = [row for row in shown_rows if row[0]]  # the main metric of a task is its first one
     yield TableBlock(f"Main metrics. {caption}", columns, main, words=2)
-    if len(kept) > len(main):
-        yield Details("All metrics", [TableBlock("All metrics", columns, kept, words=2)])
+    if len(shown_rows) > len(main):
+        yield Details("All metrics", [TableBlock("All metrics", columns, shown_rows, words=2)])
 
 
 def _test_cell(test: TestRowsForm | None, task: str, metric: str) -> str:
-    known = {} if test is None else test.scores.get(task, {})
-    if test is None or metric not in known:
+    task_scores = {} if test is None else test.scores.get(task, {})
+    if test is None or metric not in task_scores:
         return ""
     limits = test.intervals.get(task, {}).get(metric)
-    return number(known[metric], 3) + (f" ({interval(*limits, digits=2)})" if limits else "")
+    return number(task_scores[metric], 3) + (f" ({interval(*limits, digits=2)})" if limits else "")
 
 
 def _importance(value: TuningForm) -> Iterator[Block]:
     ranked = sorted((value.importance or {}).items(), key=lambda item: -(item[1] or 0.0))
     dots = [Dot(path, share, number(share, 2)) for path, share in ranked]
     yield forest("importance", dots, lines=[(0.0, "nothing")]) or MissingNote(
-        "how much each option mattered is not known: too few trials are complete, or all have the same value."
+        "the importance of the options is unknown: too few trials are complete, or all have the same value."
     )
     yield TextBlock(
-        "The share of the differences between complete trials that an option explains by itself and with others "
-        "(functional ANOVA on a random forest, Hutter et al. 2014). It tells about the ranges that were searched, and "
-        "little where trials are few."
+        "The fraction of the variance between complete trials that an option explains, alone and with others "
+        "(functional ANOVA on a random forest, Hutter et al. 2014). It applies to the searched ranges only, and "
+        "is unreliable for few trials."
     )
 
 
@@ -164,13 +166,13 @@ def _course(value: TuningForm) -> Block:
     complete = [(trial.trial, trial.value) for trial in value.trials if trial.state == "complete"]
     best: list[tuple[float, float | None]] = []
     for trial, rated in complete:
-        known = [found for found in (rated, best[-1][1] if best else None) if found is not None]
-        best.append((trial, max(known, default=None)))
+        values = [candidate for candidate in (rated, best[-1][1] if best else None) if candidate is not None]
+        best.append((trial, max(values, default=None)))
     lines = [Line("best so far", best), Line("complete", [*complete])]
     return drawn(
         [line_chart("dev value by trial", lines, x="trial")],
         "no trial is complete.",
-        "Complete trials in the order in which they began. Those that were ended early are left out.",
+        "Complete trials in the order of their start. Trials that were stopped early are left out.",
     )
 
 
@@ -180,9 +182,7 @@ def _options(value: TuningForm) -> Iterator[Block]:
         yield MissingNote("no trial is complete.")
         return
     yield from charts
-    yield TextBlock(
-        "The value of each complete trial beside what it was given, in the order of the option; the best is filled."
-    )
+    yield TextBlock("The value of each complete trial by its setting, in the order of the option; the best is filled.")
 
 
 def _option_chart(path: str, value: TuningForm) -> Forest | None:
@@ -199,7 +199,7 @@ def _option_chart(path: str, value: TuningForm) -> Forest | None:
 
 
 def _thinned(trials: Sequence[TrialForm], best: int, most: int = 24) -> list[TrialForm]:
-    """Return so many trials, evenly by their place, with the best one among them."""
+    """Return at most this many trials, evenly spaced, including the best one."""
     if len(trials) <= most:
         return list(trials)
     last = len(trials) - 1
@@ -225,10 +225,10 @@ def _trials(folder: Path, value: TuningForm) -> Iterator[Block]:
     )
     if len(value.trials) > MOST_ROWS:
         yield TextBlock(f"{len(value.trials) - MOST_ROWS} more trials are in tune.json.")
-    told = [f"Trial {trial.trial}: {trial.reason}" for trial in value.trials[:MOST_ROWS] if trial.reason]
-    if told:
-        yield TextBlock("Trials that were ended early:")
-        yield BulletList(told)
+    reasons = [f"Trial {trial.trial}: {trial.reason}" for trial in value.trials[:MOST_ROWS] if trial.reason]
+    if reasons:
+        yield TextBlock("Trials that were stopped early:")
+        yield BulletList(reasons)
 
 
 def _best(folder: Path) -> Iterator[Block]:
@@ -236,7 +236,7 @@ def _best(folder: Path) -> Iterator[Block]:
     if text is None:
         yield MissingNote("best.yaml is not in the folder.")
     else:
-        yield Code("best.yaml, which trains again: polytask train best.yaml --out RUN", text)
+        yield Code("best.yaml, to train again: polytask train best.yaml --out RUN", text)
 
 
 def _runs_in(folder: Path) -> Iterator[Block]:
@@ -247,7 +247,7 @@ def _runs_in(folder: Path) -> Iterator[Block]:
     if names:
         yield BulletList([Link(f"trials/{name}", f"trials/{name}") for name in names])
     else:
-        yield MissingNote("no trial was begun.")
+        yield MissingNote("no trial has been started.")
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401

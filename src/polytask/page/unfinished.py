@@ -1,4 +1,4 @@
-"""The first lines of a folder whose result is not written yet, or cannot be read."""
+"""The first block of a page whose result is not written yet, or cannot be read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from polytask.page.block import Banner, Block, MissingNote
 
 
 def unfinished(folder: Path, noun: str, result: str, problem: str) -> Block:
-    """Say whether what was to be written still runs, or how to go on with it.
+    """Return a block that says whether the work is still running, or how to continue it.
 
     Args:
-        noun: what the folder is of, such as a comparison.
+        folder: the folder.
+        noun: kind of the folder, such as "comparison".
         result: the file that is written at the end.
-        problem: why it is not known.
+        problem: why it cannot be read.
     """
     if (folder / result).exists():
         return MissingNote(
-            f"this {noun} is not finished, or was altered: {problem} Start the same command again to go on."
+            f"this {noun} is not finished, or was changed: {problem} Run the same command again to continue."
         )
     if is_held(folder) is True:
-        return Banner("It runs now", f"This {noun} goes on", f"{result} is written when it has ended.", "open")
-    again = f"{problem} Start the same command again: it goes on, and what is complete is not trained again."
+        return Banner("Running", f"This {noun} is running", f"{result} will be written at the end.", "open")
+    again = f"{problem} Run the same command again to continue; complete runs are not trained again."
     return Banner("Not finished", f"This {noun} was stopped", again, "open")

@@ -1,4 +1,4 @@
-"""How a page writes values: numbers, differences, intervals, places, and answers of every task."""
+"""Formatting of values on a page: numbers, differences, intervals, places, and predictions of every task."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Write a score."""
+    """Format a score."""
     if value is None or not math.isfinite(value):
         return "undefined"
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")  # adding 0 leaves no minus before a zero
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace(
+        "-", "\u2212"
+    )  # adding 0 removes the minus sign of a negative zero
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """Write a difference."""
+    """Format a difference."""
     shown = number(value, digits)
     return f"+{shown}" if value is not None and math.isfinite(value) and round(value, digits) > 0 else shown
 
 
 def interval(low: float | None, high: float | None, *, sign: bool = False, digits: int = 4) -> str:
-    """Write an interval; empty where there is none."""
+    """Format an interval; empty if there is none."""
     if low is None or high is None:
         return ""
     write = signed if sign else number
@@ -30,7 +32,7 @@ def interval(low: float | None, high: float | None, *, sign: bool = False, digit
 
 
 def points(value: float | None) -> str:
-    """Write a difference of scores in points: hundredths of the metric's unit.
+    """Format a difference of scores in points, hundredths of the metric's unit.
 
     >>> points(0.0123), points(None)
     ('+1.2', 'undefined')
@@ -39,22 +41,22 @@ def points(value: float | None) -> str:
 
 
 def points_interval(low: float | None, high: float | None) -> str:
-    """Write an interval of a difference in points; empty where there is none."""
+    """Format an interval of a difference in points; empty if there is none."""
     return "" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
 def in_points(value: float | None) -> float | None:
-    """Return a difference of scores in points, to be drawn."""
+    """Return a difference of scores in points, for drawing."""
     return None if value is None else 100 * value
 
 
 def count(value: float | None) -> str:
-    """Write a large whole number."""
+    """Format a large integer."""
     return "unknown" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def sentence(text: str) -> str:
-    """Begin a sentence of a terminal with a capital, and write its negative numbers as the page does.
+    """Capitalise a sentence from the terminal, and format its negative numbers as on the page.
 
     >>> sentence("with a-1, it is -1.5 points [-2.0, +0.1]; --folds 5")
     'With a-1, it is −1.5 points [−2.0, +0.1]; --folds 5'
@@ -63,12 +65,12 @@ def sentence(text: str) -> str:
 
 
 def isolated(text: str) -> str:
-    """Keep a text that may read from the right from turning what stands around it (Unicode Annex 9, isolates)."""
+    """Isolate a text that may be right-to-left, so that it does not affect its surroundings (Unicode Annex 9)."""
     return f"\u2068{text}\u2069"
 
 
 def placed(place: str, row: int) -> str:
-    """Write where a row stands, without the folders of its file; its number in the split where that is not known.
+    """Format the place of a row, without the folders of its file; if unknown, its number in the split.
 
     >>> placed("/data/reviews.csv:12", 3), placed("dev row 3", 2), placed("", 3)
     ('reviews.csv:12', 'dev row 3', 'row 3 of the split')
@@ -78,7 +80,7 @@ def placed(place: str, row: int) -> str:
 
 
 def answer(value: Any) -> str:  # noqa: ANN401
-    """Write a label or an answer of any task: a class, classes, a number, tags or spans."""
+    """Format a label or prediction of any task: a class, classes, a number, tags or spans."""
     if isinstance(value, float):
         return number(value)
     if isinstance(value, list) and value and all(isinstance(tag, str) and re.match(r"O$|[BI]-", tag) for tag in value):
@@ -94,7 +96,7 @@ def answer(value: Any) -> str:  # noqa: ANN401
 
 
 def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Return the spans of the BIO tags of a row's words: label, first and last word, counted from 1."""
+    """Return the spans of a row's BIO tags: label, first and last word, counted from 1."""
     spans: list[tuple[str, int, int]] = []
     for place, tag in enumerate(tags, start=1):
         label = tag[2:]
@@ -106,12 +108,12 @@ def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def nested_spans(value: Any) -> list[tuple[str, int, int]] | None:  # noqa: ANN401
-    """Return spans that may be nested, of a text a word with its words and label for each; None for anything else."""
+    """Return possibly nested spans, given as one text per word that lists length and label; None for anything else."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         return None
     lines = [(place, line) for place, text in enumerate(value, start=1) for line in text.split("\n") if line]
-    found = [(place, re.fullmatch(r"([1-9]\d*)\t(.+)", line)) for place, line in lines]
-    spans = [(match[2], place, place + int(match[1]) - 1) for place, match in found if match]
+    matches = [(place, re.fullmatch(r"([1-9]\d*)\t(.+)", line)) for place, line in lines]
+    spans = [(match[2], place, place + int(match[1]) - 1) for place, match in matches if match]
     fit = len(spans) == len(lines) and all(last <= len(value) for _, _, last in spans)
     return spans if fit else None
 

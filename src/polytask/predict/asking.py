@@ -1,7 +1,7 @@
-"""Typed questions about one state: which head answers each, and the answers from the heads' outputs.
+"""Typed questions about one state: finds the head for each, and computes the answers from the heads' outputs.
 
-Questions have the form of the protocol `POST /v1/systemone`. One pass answers all of them: however many questions a
-task is asked, it is run once.
+Questions have the form of the protocol `POST /v1/systemone`. One pass answers all of them: a task runs once, however
+many questions it gets.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from polytask.tasks.question import QUESTION_TYPES, TRUTH, Probabilities, TypedQ
 
 MOST_QUESTIONS = 64
 _KEYS = ("type", "instructions", "criteria")
-_MOST_TOLD = 20
+_MAX_LISTED = 20
 
 
 class QuestionError(DataError):
-    """Questions that no head of the model answers.
+    """Questions that no head of the model can answer.
 
     Attributes:
-        messages: what is wrong, by the question's name; "" for all of them.
+        messages: problems by name of the question; "" for all of them.
     """
 
     def __init__(self, messages: Mapping[str, str]) -> None:
         self.messages = messages
-        super().__init__("\n".join(f"question {name!r}: {told}" if name else told for name, told in messages.items()))
+        super().__init__(
+            "\n".join(f"question {name!r}: {message}" if name else message for name, message in messages.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,16 @@ class PlannedQuestion:
     decided: Callable[[Outputs], str | None]
 
     def answer(self, outputs: Outputs) -> dict[str, Any]:
-        """Return the answer as the protocol writes it.
+        """Return the answer in the form of the protocol.
 
         Args:
-            outputs: of the task's head, for one text.
+            outputs: outputs of the task's head for one text.
         """
         return self.question.answer(self.probabilities(outputs), self.decided(outputs))
 
 
 def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> list[PlannedQuestion]:
-    """Return which head answers each question. Raises QuestionError, naming all that none can answer."""
+    """Assign each question to a head. Raises QuestionError naming all questions that no head can answer."""
     if not isinstance(questions, Mapping) or not 0 < len(questions) <= MOST_QUESTIONS:  # pyright: ignore[reportUnnecessaryIsInstance]
         found = f"{len(questions)} questions" if isinstance(questions, Mapping) else brief(questions)  # pyright: ignore[reportUnnecessaryIsInstance]
         raise QuestionError({"": f"questions: found {found}; expected an object of 1 to {MOST_QUESTIONS} by name"})
@@ -72,57 +74,58 @@ def plan_questions(tasks: Mapping[str, Task], questions: Mapping[str, Any]) -> l
 
 
 def require_state(record: Record, tasks: Mapping[str, Task], planned: Sequence[PlannedQuestion]) -> None:
-    """Raise QuestionError, or DataError, where a state does not hold what a planned question's task reads."""
-    chosen = list(dict.fromkeys(one.task for one in planned))
+    """Raise QuestionError or DataError if a state lacks the inputs of a planned question's task."""
+    chosen = list(dict.fromkeys(question.task for question in planned))
     reading = {name for query in queries_of(0, record, tasks, chosen, "state") for name in query.tasks}
     wrong: dict[str, str] = {}
-    for one in planned:
-        if one.task not in reading:
-            inputs = tasks[one.task].options.inputs
+    for question in planned:
+        if question.task not in reading:
+            inputs = tasks[question.task].options.inputs
             wanted = (
                 inputs.first if inputs.second is None else f"a pair of texts, or {inputs.first} and {inputs.second}"
             )
-            wrong[one.name] = f"the task {one.task!r} reads {wanted}, which the state does not hold"
+            wrong[question.name] = f"the task {question.task!r} reads {wanted}, which the state does not contain"
     if wrong:
         raise QuestionError(wrong)
 
 
 def answer_questions(planned: Sequence[PlannedQuestion], outputs: Mapping[str, Outputs]) -> dict[str, dict[str, Any]]:
-    """Return the answers by the questions' names.
+    """Return the answers by name of the question.
 
     Args:
-        outputs: of the planned tasks' heads, for the state.
+        planned: the questions.
+        outputs: outputs of the tasks' heads for the state.
     """
-    return {one.name: one.answer(outputs[one.task]) for one in planned}
+    return {question.name: question.answer(outputs[question.task]) for question in planned}
 
 
 def askable(tasks: Mapping[str, Task]) -> str:
-    """Return what can be asked, for a person."""
-    told = [f"{name}: {found}" for name, task in tasks.items() if (found := _askable(task))]
-    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
-    return "; ".join([*told[:_MOST_TOLD], *more]) or "nothing; no task of this model answers typed questions"
+    """Describe the questions that the model can answer."""
+    descriptions = [f"{name}: {kinds}" for name, task in tasks.items() if (kinds := _askable(task))]
+    rest = [f"and {len(descriptions) - _MAX_LISTED} more"] if len(descriptions) > _MAX_LISTED else []
+    return "; ".join([*descriptions[:_MAX_LISTED], *rest]) or "nothing; no task of this model answers typed questions"
 
 
 def _askable(task: Task) -> str:
-    found: list[str] = []
+    kinds: list[str] = []
     labels: list[str] = []
     for question in task.typed_questions:
         if question.type == "choice":
-            found.append(f"choice ({_listed(question.options)})")
+            kinds.append(f"choice ({_listed(question.options)})")
         elif question.type == "score":
-            found.append("score")
+            kinds.append("score")
         elif question.label is None:
-            found.append("noul")
+            kinds.append("noul")
         else:
             labels.append(question.label)
     if labels:
-        found.append(f"noul about a label ({_listed(labels)})")
-    return ", ".join(found)
+        kinds.append(f"noul about a label ({_listed(labels)})")
+    return ", ".join(kinds)
 
 
 def _listed(labels: Sequence[str]) -> str:
-    more = [f"and {len(labels) - _MOST_TOLD} more"] if len(labels) > _MOST_TOLD else []
-    return ", ".join([*(label[:80] for label in labels[:_MOST_TOLD]), *more])
+    more = [f"and {len(labels) - _MAX_LISTED} more"] if len(labels) > _MAX_LISTED else []
+    return ", ".join([*(label[:80] for label in labels[:_MAX_LISTED]), *more])
 
 
 def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> PlannedQuestion:  # noqa: ANN401
@@ -147,14 +150,16 @@ def _plan(name: str, question: Any, tasks: Mapping[str, Task]) -> PlannedQuestio
         return PlannedQuestion(name, task, typed, tasks[task].asked(typed), partial(tasks[task].decided, typed))
     except ValueError as error:
         can = _askable(tasks[task])
-        own = f"what it can be asked: {can}" if can else f"what can be asked: {askable(tasks)}"
-        raise ValueError(f"the task {task!r} cannot answer it: {error}; {own}") from None
+        accepted = f"what it can be asked: {can}" if can else f"what can be asked: {askable(tasks)}"
+        raise ValueError(f"the task {task!r} cannot answer it: {error}; {accepted}") from None
 
 
 def _task_of(name: str, instructions: Any, tasks: Mapping[str, Task]) -> str | None:  # noqa: ANN401
-    """Return the task that the instructions name, else the one that the question is named after."""
-    named = instructions.get("task") if isinstance(instructions, Mapping) else instructions
-    return next((one for one in (named, name) if isinstance(one, str) and one in tasks), None)
+    """Return the task named in the instructions, or else the task with the name of the question."""
+    named_task = instructions.get("task") if isinstance(instructions, Mapping) else instructions
+    return next(
+        (candidate for candidate in (named_task, name) if isinstance(candidate, str) and candidate in tasks), None
+    )
 
 
 def _label_in(instructions: Any) -> str | None:  # noqa: ANN401
@@ -163,13 +168,13 @@ def _label_in(instructions: Any) -> str | None:  # noqa: ANN401
 
 
 def _typed(kind: str, criteria: Any, label: str | None) -> TypedQuestion:  # noqa: ANN401
-    """Return a question from its criteria. Raises ValueError where they have another form."""
+    """Build a question from its criteria. Raises ValueError if they have another form."""
     if kind == "noul":
-        given = {} if criteria is None else criteria
+        truths = {} if criteria is None else criteria
         if (
-            not isinstance(given, Mapping)
-            or not set(given) <= set(TRUTH)
-            or not _contents(given.values(), or_none=True)
+            not isinstance(truths, Mapping)
+            or not set(truths) <= set(TRUTH)
+            or not _contents(truths.values(), or_none=True)
         ):
             raise ValueError('criteria: a noul question takes {"true": ..., "false": ...}, with texts, or none at all')
         return TypedQuestion("noul", label=label)

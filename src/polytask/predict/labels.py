@@ -1,4 +1,4 @@
-"""Other labels than those of training, for tasks whose labels are texts."""
+"""Labels other than those of training, for tasks whose labels are texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[st
     """Return tasks with labels added or described anew.
 
     Args:
-        labels: for each task its labels with their texts; or those of the only task whose labels are texts.
+        tasks: tasks by name.
+        labels: labels with their texts by task; or the labels alone if there is only one task of this kind.
 
-    Raises ValueError naming what cannot be.
+    Raises ValueError naming the problem.
     """
     described = {name: task for name, task in tasks.items() if task.label_texts}
     if not described:  # these say why not
@@ -26,15 +27,15 @@ def with_labels(tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[st
         raise ValueError(
             f"found {brief(labels)}; expected labels with their texts, such as {{'sports': 'news about it'}}"
         )
-    whole = labels and all(isinstance(value, Mapping | list) for value in labels.values())
-    if not whole and len(described) > 1:
-        raise ValueError(f"name the task: one of {', '.join(described)}, and under it its labels")
-    found = dict(tasks)
-    for name, given in (labels if whole else {next(iter(described)): labels}).items():
+    is_by_task = labels and all(isinstance(value, Mapping | list) for value in labels.values())
+    if not is_by_task and len(described) > 1:
+        raise ValueError(f"name the task, one of {', '.join(described)}, with its labels below")
+    described_anew = dict(tasks)
+    for name, task_labels in (labels if is_by_task else {next(iter(described)): labels}).items():
         if name not in described:
             raise ValueError(f"found {name!r}; tasks whose labels are texts: {', '.join(described)}")
         try:
-            found[name] = described[name].with_labels(given)
+            described_anew[name] = described[name].with_labels(task_labels)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    return found
+    return described_anew

@@ -1,4 +1,4 @@
-"""Files: read as training reads them, answered in order, written whole or kept as far as they came."""
+"""Prediction of files, which are read like training files, in order; written atomically, or kept up to an error."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from polytask.tasks.arrays import unrounded
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record stands, and what its answer keeps.
+    """The place of a record, and the values that its prediction keeps.
 
     Attributes:
-        line: its number, from 1; the row's in parquet.
-        position: bytes of the file that were read up to it.
-        kept: columns of its row that go into the answer.
+        line: its line number, from 1; the row number in Parquet.
+        position: bytes of the file up to it.
+        kept: values of its row that are copied to the prediction.
         columns: whether it is a row with columns.
     """
 
@@ -55,31 +55,34 @@ def answer_lines(
     exact: bool = False,
     say: Callable[[str], None],
 ) -> None:
-    """Answer a file in its order, with memory for a block of records however long the file is.
+    """Predict a file in order, in memory for one block of records, whatever the size of the file.
 
     Args:
-        file: texts (one a line), jsonl, or a file that training reads; `-` for stdin.
-        out: file for the answers; without one they go to stdout. It appears when it is whole.
-        to: jsonl, csv or parquet; by default the name of `out` tells.
-        spans: the tool for which the entities of one task are written as annotations, in place of all answers.
-        columns: which columns hold the texts, and which ones the answers keep.
-        written: how the file is written, such as {"separator": ";"}.
-        exact: whether numbers keep all their digits.
-        say: is told how the file was read, and where the answers are that were written before something went wrong.
+        model: the model.
+        file: texts (one per line), jsonl, or a file that training reads; `-` for stdin.
+        tasks: names of the tasks; all by default.
+        long: how to handle long texts.
+        out: file for the predictions, which appears when it is complete; stdout by default.
+        to: jsonl, csv or parquet; by default from the name of `out`.
+        spans: tool for which to write the entities of one task as annotations, instead of all predictions.
+        columns: columns that hold the texts, and columns to keep.
+        written: options for reading the file, such as {"separator": ";"}.
+        exact: whether to write numbers with all digits.
+        say: prints notes on how the file was read, and where the predictions before an error are.
 
     Raises:
-        UserError: the file is not there, or a line of it cannot be read; those before it have been answered.
+        UserError: the file is missing, or a line cannot be read; the lines before it have been predicted.
     """
     form = form_of(out, to)
     if spans is not None and form != "jsonl":
         raise ConfigError(f"spans: annotations are written as jsonl, not as {form}; name the file .jsonl")
-    shown = TextPrediction.to_json if spans is None else span_writer(model, tasks, spans)
+    to_output = TextPrediction.to_json if spans is None else span_writer(model, tasks, spans)
     if spans is not None:
         require_room(spans, () if columns is None else columns.keep)
     examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")
     source = PredictionSource.of(file, written)
     places: deque[Place] = deque()
-    given = _records(source, columns or Columns(), lambda: _chosen(model, tasks), places)
+    records = _records(source, columns or Columns(), lambda: _chosen(model, tasks), places)
     size = source.size
     show = sys.stderr.isatty() and size is not None and (out is not None or not sys.stdout.isatty())
     try:
@@ -88,10 +91,10 @@ def answer_lines(
             FileBar(size or 0, show=show) as bar,
             unrounded() if exact else nullcontext(),
         ):
-            for answer in model.answers(given, tasks, long=long):
-                sink.write(places[0].kept, shown(answer))
+            for answer in model.answers(records, tasks, long=long):
+                sink.write(places[0].kept, to_output(answer))
                 bar.advance(places.popleft().position)
-    except DataError as error:  # of the first record that has no answer
+    except DataError as error:  # for the first record without a prediction
         raise DataError(_located(error, file, places)) from None
     finally:
         source.close()
@@ -100,23 +103,23 @@ def answer_lines(
 
 
 def _chosen(model: Model, tasks: Sequence[str] | None) -> dict[str, Task]:
-    """Return the tasks that answer; an unknown name is told by the model."""
+    """Return the chosen tasks; the model reports unknown names."""
     return {name: task for name, task in model.tasks.items() if tasks is None or name in tasks}
 
 
 def _records(
     source: PredictionSource, columns: Columns, tasks: Callable[[], Mapping[str, Task]], places: deque[Place]
 ) -> Iterator[Record]:
-    """Yield what a file holds, and say where each record stands.
+    """Yield the records of a file, and append their places to `places`.
 
-    Raises DataError for what cannot be read, and where columns are named and the file has none.
+    Raises DataError for unreadable content, and if columns are named but the file has none.
     """
     chosen: Mapping[str, Task] | None = None
     absent = set(columns.keep)
     for number, row in source.rows():
         if isinstance(row, str):
             if columns != Columns():
-                raise DataError(f"{source.place(number)}: the file is read as texts, one a line; it has no columns")
+                raise DataError(f"{source.place(number)}: the file is read as texts, one per line; it has no columns")
             places.append(Place(number, source.position, {}, columns=False))
             yield row
             continue
@@ -133,11 +136,11 @@ def _records(
         places.append(Place(number, source.position, kept, columns=True))
         yield record
     if chosen is not None and absent:
-        raise DataError(f"{source.path}: no row has the column {min(absent)!r}, which is to be kept")
+        raise DataError(f"{source.path}: no row has the column {min(absent)!r} to keep")
 
 
 def _located(error: DataError, file: str, places: Sequence[Place]) -> str:
-    """Return what went wrong with its place, and how the command line says what stands beside a path elsewhere."""
+    """Add the place to an error message, and the command-line form of its suggestions."""
     message = str(error)
     if places:
         message = f"{file}:{places[0].line}: {message}"

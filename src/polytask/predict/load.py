@@ -16,7 +16,7 @@ from polytask.terms import Precision
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
 
-# What a model is asked when it is loaded.
+# The text that a model predicts when it is loaded, as a check.
 SAMPLE = "A moving film by Ang Lee."
 
 
@@ -30,38 +30,38 @@ def load(
     """Load a model folder, or the model of a run's folder.
 
     Args:
-        folder: of a model, or of a run.
-        device: auto, cpu, cuda, cuda:0, ...; a model in ONNX form runs on the CPU.
-        precision: by default the one in which the model was scored; one in ONNX form has its own.
-        extensions: modules that may be imported, such as those that the folder says it needs; they run code.
+        folder: a model folder, or the folder of a run.
+        device: auto, cpu, cuda, cuda:0, ...; an ONNX model runs on the CPU.
+        precision: by default the one in which the model was scored; an ONNX model has a fixed one.
+        extensions: modules that may be imported, such as those that the folder needs; this runs their code.
 
     Raises:
-        ModelError: the folder is none, was altered, or is of another version.
-        ConfigError: the device is not there, the precision unknown, or an extension cannot be imported.
+        ModelError: the folder is not a model folder, was changed, or is from another version.
+        ConfigError: the device is not available, the precision unknown, or an extension cannot be imported.
     """
     require_precision(precision)
     import_extensions(extensions)
-    found = read_description(Path(folder))
-    model = _LOADERS[found.runtime](found, device, precision)
+    description = read_description(Path(folder))
+    model = _LOADERS[description.runtime](description, device, precision)
     require_answers(model, str(folder))
     return model
 
 
 def require_precision(name: str | None) -> None:
-    """Raise ConfigError for a precision that is unknown."""
+    """Raise ConfigError for an unknown precision."""
     if name is not None and name not in get_args(Precision):
         raise ConfigError(f"precision: found {name!r}; {nearest(name, get_args(Precision))}")
 
 
 def require_answers(model: Model, folder: str) -> None:
-    """Raise ModelError unless a model answers a text with numbers."""
+    """Raise ModelError unless a model predicts finite numbers of the right shape for a text."""
     from polytask.data.words import split_words
 
     rows = model.tokens.rows([SAMPLE], None, [split_words(SAMPLE)])
     for task, outputs in model.engine.run(rows, [tuple(model.tasks)])[0].items():
         size = model.tasks[task].head.size
         if outputs.shape[-1:] != (size,):
-            raise ModelError(f"{folder}: {task} has {size} outputs, and the model gives {outputs.shape}; copy it again")
+            raise ModelError(f"{folder}: {task} has {size} outputs, but the model gives {outputs.shape}; copy it again")
         require_finite(task, outputs, folder)
 
 
@@ -79,11 +79,9 @@ def _load_onnx(description: Description, device: str, precision: Precision | Non
     from polytask.predict.onnx_engine import load_onnx
 
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"device: found {device!r}; {description.folder} is in ONNX form, which runs on the cpu")
+        raise ConfigError(f"device: found {device!r}; {description.folder} is an ONNX model, which runs on the CPU")
     if precision == "bf16":
-        raise ConfigError(
-            f"precision: found 'bf16'; {description.folder} is in ONNX form, and keeps the one it was written in"
-        )
+        raise ConfigError(f"precision: found 'bf16'; {description.folder} is an ONNX model, whose precision is fixed")
     return load_onnx(description)
 
 
@@ -94,7 +92,7 @@ _LOADERS: dict[Runtime, Callable[[Description, str, Precision | None], Model]] =
 
 
 def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None = None) -> Model:
-    """Return a trained model, ready to answer in torch."""
+    """Return a trained model that runs in torch."""
     from polytask.artifact.folder import save_bundle
     from polytask.data.collator import Collator
     from polytask.data.tokens import Tokenization

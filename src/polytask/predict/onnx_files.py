@@ -1,4 +1,4 @@
-"""Which files a graph asks for beside its own: read from its protobuf before ONNX Runtime opens any of them.
+"""The external files that a graph refers to, read from its protobuf before ONNX Runtime opens any of them.
 
 The format: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; only prediction's own packages are needed.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from polytask.errors import ModelError
 from polytask.regular import open_regular
 
-# By kind of message: the fields that hold others, down to the entries that name a file of weights.
+# By message type: the fields that contain other messages, down to the entries that name a file of weights.
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,14 +28,14 @@ _KEY, _VALUE = 1, 2
 
 
 def require_own_files(path: Path, listed: Container[str]) -> None:
-    """Raise ModelError where a graph's weights lie in a file that is not listed, or the file is no graph."""
+    """Raise ModelError if a graph's weights are in a file that is not listed, or the file is not a graph."""
     try:
-        with open_regular(path) as file:  # the view keeps the map, and is let go with it
+        with open_regular(path) as file:  # the view keeps the map alive, and is released with it
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        asked = list(_locations(view, "model"))
+        locations = list(_locations(view, "model"))
     except (ValueError, IndexError, RecursionError) as error:
         raise ModelError(f"{path}: not a graph ({error}); export it again") from None
-    for name in asked:
+    for name in locations:
         if name not in listed:
             raise ModelError(
                 f"{path}: its weights lie in {name[:100]!r}, which polytask.json does not list; export it again"
@@ -44,16 +44,16 @@ def require_own_files(path: Path, listed: Container[str]) -> None:
 
 def _locations(message: memoryview, kind: str) -> Iterator[str]:
     if kind == "entry":
-        found = dict(_fields(message, _INSIDE[kind]))
-        if bytes(found.get(_KEY, b"")) == b"location":
-            yield bytes(found.get(_VALUE, b"")).decode("utf-8", "replace")
+        entries = dict(_fields(message, _INSIDE[kind]))
+        if bytes(entries.get(_KEY, b"")) == b"location":
+            yield bytes(entries.get(_VALUE, b"")).decode("utf-8", "replace")
         return
     for number, inner in _fields(message, _INSIDE[kind]):
         yield from _locations(inner, _INSIDE[kind][number])
 
 
 def _fields(message: memoryview, wanted: Container[int]) -> Iterator[tuple[int, memoryview]]:
-    """Yield a message's fields that hold bytes. Raises ValueError or IndexError where it is none."""
+    """Yield the fields of a message that hold bytes. Raises ValueError or IndexError if it is not a message."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

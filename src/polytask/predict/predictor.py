@@ -1,4 +1,4 @@
-"""Answer texts: group them by length, encode each once, read every task's answer from the same states."""
+"""Prediction: groups texts by length, encodes each once, and predicts all tasks from the same states."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from polytask.tasks.arrays import Outputs
 if TYPE_CHECKING:
     from polytask.model.multitask import MultiTaskModel
 
-# Records that are read, grouped by length and answered together.
+# Number of records that are read, grouped by length and predicted together.
 BLOCK = 1024
-# Characters after which a block ends, so that memory has a bound where texts are very long.
+# Number of characters after which a block ends, to bound memory for very long texts.
 BLOCK_CHARACTERS = 16_000_000
 
 
 @dataclass(frozen=True)
 class TextPrediction:
-    """What the model says about one record.
+    """The predictions for one record.
 
     Attributes:
         text: the text, or the two texts of a pair.
-        predictions: by task: a class, labels, a value, or entities.
-        truncated: whether a part of the text was left out, since it was longer than the model reads.
-        windows: how many windows it was read in; 1 where it fits.
-        tokens: how many the encoder was given, those of all encodings of the record together.
-        outputs: of the heads of tasks on texts, as their tasks decode them, before they became predictions.
+        predictions: prediction of each task: a class, labels, a value, or entities.
+        truncated: whether the text was cut, since it was longer than the model reads.
+        windows: number of windows; 1 if the text fits.
+        tokens: number of tokens that the encoder read, in all encodings of the record.
+        outputs: outputs of the row-level heads, before they became predictions.
     """
 
     text: str | tuple[str, str]
@@ -56,11 +56,11 @@ class TextPrediction:
 
     @property
     def empty(self) -> bool:
-        """Whether there was nothing to read: the text, or each of a pair, holds no visible character."""
+        """Whether the text, or each text of a pair, has no visible characters."""
         return all(map(is_blank, [self.text] if isinstance(self.text, str) else self.text))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that `polytask predict` prints."""
+        """Return the JSON object that `polytask predict` prints."""
         flags: dict[str, Any] = {"truncated": True} if self.truncated else {}
         if self.empty:
             flags["empty"] = True
@@ -70,7 +70,7 @@ class TextPrediction:
 
 
 def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
-    """Return the tasks that answer. Raises ConfigError for an unknown name."""
+    """Return the chosen tasks. Raises ConfigError for an unknown name."""
     for name in names or ():
         if name not in tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, tasks)}")
@@ -78,20 +78,20 @@ def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict
 
 
 class Model(Result):
-    """A trained model, ready to answer: in torch, or in ONNX Runtime.
+    """A trained model that is ready to predict, in torch or in ONNX Runtime.
 
     >>> model = polytask.load("runs/reviews/model")  # doctest: +SKIP
     >>> model.predict(["A moving film by Ang Lee."])  # doctest: +SKIP
     [{"sentiment": {"label": "positive", ...}, "entities": [{"label": "PER", ...}]}]
 
     Attributes:
-        tasks: by name, in the order in which they are answered.
-        tokens: how texts become tokens; a text has at most `tokens.max_tokens` of them.
-        engine: what runs it.
-        about: scores, versions and the encoder's name.
+        tasks: tasks by name, in the order of the predictions.
+        tokens: the tokenization; a text has at most `tokens.max_tokens` tokens.
+        engine: the engine that runs the model.
+        about: scores, versions and the name of the encoder.
 
     Args:
-        write: writes a model folder.
+        write: writes the model into a folder.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class Model(Result):
         self.engine = engine
         self.about = about
         self._write = write
-        # By task whose labels are texts: what the model says of these, from the first time that it is needed.
+        # Outputs for the labels of each task whose labels are texts, computed on first use.
         self._label_outputs: dict[str, Outputs] = {}
 
     @property
     def network(self) -> MultiTaskModel:
-        """The network of a model that runs in torch. Raises ModelError for one that does not."""
+        """The network, if the model runs in torch. Raises ModelError otherwise."""
         from polytask.model.engine import TorchEngine
 
         if not isinstance(self.engine, TorchEngine):
@@ -122,10 +122,10 @@ class Model(Result):
     def save(self, folder: str | Path) -> Path:
         """Write a model folder that `polytask.load` reads, and return its path.
 
-        Raises OutputError when the folder exists or cannot be written.
+        Raises OutputError if the folder exists or cannot be written.
         """
         if self._write is None:
-            raise OutputError(f"{folder}: this model was put together by hand, from parts that no folder can hold")
+            raise OutputError(f"{folder}: this model was built by hand, from parts that cannot be saved")
         self._write(Path(folder))
         return Path(folder)
 
@@ -144,13 +144,13 @@ class Model(Result):
         ]  # fmt: skip
 
     def with_labels(self, labels: Mapping[str, Any]) -> Model:
-        """Return a model that answers with other labels, where a task's labels are texts (`type: matching`).
+        """Return a model with other labels, for tasks whose labels are texts (`type: matching`).
 
         Args:
-            labels: for each task its labels with their texts, which are added, or described anew; None takes one out.
-                Of a model with one such task the labels alone.
+            labels: labels with their texts by task, to add or describe anew; None removes a label. For a model with a
+                single such task, the labels alone.
 
-        Raises ConfigError naming what cannot be.
+        Raises ConfigError naming the problem.
         """
         try:
             return Model(with_labels(self.tasks, labels), self.tokens, self.engine, self.about)
@@ -165,45 +165,48 @@ class Model(Result):
         long: Long = "truncate",
         labels: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """Answer texts (pairs, rows) and return for each one the predictions by task, in the order of the input.
+        """Predict texts (or pairs, or rows), and return the predictions by task for each, in the order of the input.
 
         Args:
-            texts: texts, tuples of two, mappings of columns to values; or a table of pandas, polars, pyarrow or
+            texts: texts, tuples of two texts, mappings of columns to values; or a table of pandas, polars, pyarrow or
                 datasets.
-            long: what becomes of a text that is longer than the model reads: its beginning is read, or all of it in
-                overlapping windows, whose answers are joined. Of a pair, the beginnings are read.
+            tasks: names of the tasks; all by default.
+            long: how to handle a text that is longer than the model reads: read its beginning, or all of it in
+                overlapping windows whose predictions are merged. Pairs are always truncated.
             labels: other labels, as for `with_labels`.
 
         Raises DataError for a record that no task can read, ConfigError for an unknown task.
         """
         if isinstance(texts, str):
-            raise DataError("predict takes a list of texts, and found one text; write model.predict([text])")
+            raise DataError("predict takes a list of texts, but found one text; write model.predict([text])")
         model = self if labels is None else self.with_labels(labels)
         return [answer.predictions for answer in model.answers(texts, tasks, long=long)]
 
     def ask(
         self, state: Record, questions: Mapping[str, Mapping[str, Any]], *, long: Long = "truncate"
     ) -> dict[str, dict[str, Any]]:
-        """Answer typed questions about one text (pair, row), all of them in one pass, and return the answers by name.
+        """Answer typed questions about one text (or pair, or row) in a single pass, and return the answers by name.
 
         >>> model.ask("A moving film.", {"sentiment": {"type": "noul"}})  # doctest: +SKIP
         {"sentiment": {"type": "noul", "noul": 0.97}}
 
         Args:
-            questions: by name, as `POST /v1/systemone` takes them: `choice`, `score` or `noul`; each is named after the
-                task that answers it, or names one in its instructions.
+            state: the text, pair or row.
+            questions: questions by name, in the form of `POST /v1/systemone`: `choice`, `score` or `noul`; each has the
+                name of the task that answers it, or names the task in its instructions.
+            long: how to handle long texts, as for `predict`.
 
-        Raises DataError for a question that no head answers, with the list of what can be asked.
+        Raises DataError for a question that no head can answer, with the list of possible questions.
         """
         planned = plan_questions(self.tasks, questions)
         require_state(state, self.tasks, planned)
-        (found,) = self.answers([state], list(dict.fromkeys(one.task for one in planned)), long=long)
-        return answer_questions(planned, found.outputs)
+        (prediction,) = self.answers([state], list(dict.fromkeys(question.task for question in planned)), long=long)
+        return answer_questions(planned, prediction.outputs)
 
     def answers(
         self, records: Iterable[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
     ) -> Iterator[TextPrediction]:
-        """Answer a stream of records in their order; no more than BLOCK of them are held at a time."""
+        """Predict a stream of records in order; at most BLOCK of them are in memory at a time."""
         reader = self.reader(long)
         chosen = list(chosen_tasks(self.tasks, tasks))
         iterator = _records_in(records)
@@ -218,7 +221,7 @@ class Model(Result):
         raise wrong
 
     def reader(self, long: Long) -> tuple[Tokenization, Engine]:
-        """Return what reads texts, and what runs the model, for a way to treat long texts. Raises ConfigError."""
+        """Return the tokenization and the engine for a way of handling long texts. Raises ConfigError."""
         if long not in READERS:
             raise ConfigError(f"long: found {long!r}; {nearest(long, READERS)}")
         return READERS[long](self)
@@ -232,88 +235,91 @@ class Model(Result):
         for index, record in enumerate(block):
             try:
                 queries.extend(queries_of(index, record, self.tasks, tasks, f"record {number + index + 1}"))
-            except DataError as error:  # the records before it are answered first
+            except DataError as error:  # the records before it are predicted first
                 block, wrong = block[:index], error
                 break
         rows = tokens.rows(
             [query.text for query in queries], [query.pair for query in queries], [query.words for query in queries]
         )
-        beside = RowOptions.of(queries, tokens, engine)
-        for task, said in beside.outputs.items():
-            require_finite(task, said, "the rows' options")
+        row_options = RowOptions.of(queries, tokens, engine)
+        for task, task_outputs in row_options.outputs.items():
+            require_finite(task, task_outputs, "the rows' options")
         predictions: list[dict[str, Any]] = [{} for _ in block]
         outputs: list[dict[str, Outputs]] = [{} for _ in block]
         for group in groups_by_length([len(row.ids) for row in rows]):
-            for index, found, said in self._run(engine, [queries[i] for i in group], [rows[i] for i in group], beside):
-                predictions[index].update(found)
-                outputs[index].update(said)
+            for index, row_predictions, task_outputs in self._run(
+                engine, [queries[i] for i in group], [rows[i] for i in group], row_options
+            ):
+                predictions[index].update(row_predictions)
+                outputs[index].update(task_outputs)
         by_record: list[list[int]] = [[] for _ in block]
         for place, query in enumerate(queries):
             by_record[query.record].append(place)
         for index, record in enumerate(block):
             ordered = {task: predictions[index][task] for task in tasks if task in predictions[index]}
-            own = [rows[place] for place in by_record[index]]
-            own += [row for place in by_record[index] for row in beside.rows(queries[place])]
+            record_rows = [rows[place] for place in by_record[index]]
+            record_rows += [row for place in by_record[index] for row in row_options.rows(queries[place])]
             yield TextPrediction(
                 shown(record, [queries[place] for place in by_record[index]]),
                 ordered,
-                any(row.truncated for row in own),
-                max(count_windows(row, tokens) for row in own),
-                sum(len(row.ids) for row in own),
+                any(row.truncated for row in record_rows),
+                max(count_windows(row, tokens) for row in record_rows),
+                sum(len(row.ids) for row in record_rows),
                 outputs[index],
             )
         if wrong is not None:
             raise wrong
 
     def _run(
-        self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow], beside: RowOptions
+        self, engine: Engine, queries: Sequence[Query], rows: Sequence[TokenRow], row_options: RowOptions
     ) -> Iterator[tuple[int, dict[str, Any], dict[str, Outputs]]]:
-        said = engine.run(rows, [query.tasks for query in queries])
-        for query, row, outputs in zip(queries, rows, said, strict=True):
+        outputs_of_rows = engine.run(rows, [query.tasks for query in queries])
+        for query, row, outputs in zip(queries, rows, outputs_of_rows, strict=True):
             words = row.words
             for task in query.tasks:
                 require_finite(task, outputs[task])
-            found = {task: self._against(task, outputs[task]) for task in query.tasks}
+            decoded = {task: self._against(task, outputs[task]) for task in query.tasks}
             answering: dict[str, Answering] = {task: self.tasks[task] for task in query.tasks}
             for task, options in query.options.items():
                 answering[task] = self.tasks[task].with_options(options)
-                found[task] = answering[task].against(found[task], beside.outputs_of(task, options))
+                decoded[task] = answering[task].against(decoded[task], row_options.outputs_of(task, options))
             yield (
                 query.record,
                 {
-                    task: answering[task].format_prediction(found[task], query.text, query.words, words)
+                    task: answering[task].format_prediction(decoded[task], query.text, query.words, words)
                     for task in query.tasks
                 },
-                {task: found[task] for task in query.tasks if self.tasks[task].level == "row"},
+                {task: decoded[task] for task in query.tasks if self.tasks[task].level == "row"},
             )
 
     def _against(self, name: str, outputs: Outputs) -> Outputs:
-        """Return a row's outputs as the task decodes them: compared with its labels, where these are texts."""
+        """Return a row's outputs as the task decodes them, compared with the labels if these are texts."""
         texts = self.tasks[name].label_texts
         if not texts:
             return outputs
         if name not in self._label_outputs:
             rows = self.tokens.rows(texts, None, [None] * len(texts))
-            found = outputs_of(self.engine, name, rows)
-            require_finite(name, found, "the labels' texts")
-            self._label_outputs[name] = found
+            label_outputs = outputs_of(self.engine, name, rows)
+            require_finite(name, label_outputs, "the labels' texts")
+            self._label_outputs[name] = label_outputs
         return self.tasks[name].against(outputs, self._label_outputs[name])
 
 
 def require_finite(task: str, outputs: Outputs, place: str = "the model") -> None:
-    """Raise ModelError where a task's outputs are no numbers: they would become some label or other."""
+    """Raise ModelError if a task's outputs are not finite, since they would become an arbitrary label."""
     if not np.isfinite(outputs).all():
         raise ModelError(
-            f"{place}: the outputs of {task!r} are not finite, so its answers mean nothing: the training diverged, or "
-            "the precision is too small; train again with a lower train.learning_rate, or answer with --precision fp32"
+            f"{place}: the outputs of {task!r} are not finite, so its predictions are meaningless: the training "
+            "diverged, or the precision is too low; train again with a lower train.learning_rate, or "
+            "predict with --precision fp32"
         )
 
 
 def _records_in(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield what is answered; of a table its rows. Raises DataError for a table that is no rows."""
+    """Yield the records to predict, or the rows of a table. Raises DataError for a table without rows."""
     if isinstance(records, Mapping):
-        raise DataError("predict takes a list of rows, and found one mapping; write model.predict([row])")
-    if isinstance(records, Iterator):  # of texts or of rows: each is looked at when its turn comes
+        raise DataError("predict takes a list of rows, but found one mapping; write model.predict([row])")
+    if isinstance(records, Iterator):  # of texts or rows: each is checked when its turn comes
         yield from records
         return
     try:
@@ -324,7 +330,7 @@ def _records_in(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def _read_block(records: Iterator[Record]) -> tuple[list[Record], UserError | None]:
-    """Read the next records, and what stopped it: those before an error are not lost."""
+    """Read the next records, and the error that stopped reading, if any, so that earlier records are not lost."""
     block: list[Record] = []
     size = 0
     try:

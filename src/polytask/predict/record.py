@@ -1,4 +1,4 @@
-"""Records: what a user asks about, and which text (or pair) each task reads of it."""
+"""Records to predict, and the text (or pair) of a record that each task reads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Query:
     """One encoding of a record and the tasks that read it.
 
     Attributes:
-        record: the record's place in its window.
-        options: the record's own options, by task that has to choose among them.
+        record: index of the record in its block.
+        options: the record's own options, by task that chooses among them.
     """
 
     record: int
@@ -39,64 +39,64 @@ class Query:
 def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Sequence[str], place: str) -> list[Query]:
     """Return a record's encodings: one for each text (or pair) that any of the chosen tasks reads.
 
-    Raises DataError, naming the place, where there is none.
+    Raises DataError, naming the place, if there is none.
     """
     record = _read(record, place)
-    found: dict[tuple[str, str | None], list[str]] = {}
-    given: dict[tuple[str, str | None], list[WordSpan]] = {}
+    names_by_texts: dict[tuple[str, str | None], list[str]] = {}
+    words_by_texts: dict[tuple[str, str | None], list[WordSpan]] = {}
     options: dict[str, tuple[str, ...]] = {}
     spelled = _spelled(record, tasks, place)
     for name in chosen:
         task = tasks[name]
         if task.options_column is not None:
-            own = _options(record, task, place)
-            if own is None:
+            row_options = _options(record, task, place)
+            if row_options is None:
                 continue
-            options[name] = own
+            options[name] = row_options
         inputs = task.options.inputs
         texts = _texts(spelled, inputs.first, inputs.second, place)
         if texts is not None:
-            found.setdefault(texts, []).append(name)
+            names_by_texts.setdefault(texts, []).append(name)
         else:
             tokens = _tokens(record, task, place)
             if tokens is not None:
                 text, words = join_words(tokens)
-                found.setdefault((text, None), []).append(name)
-                given[text, None] = words
-    if not found:
+                names_by_texts.setdefault((text, None), []).append(name)
+                words_by_texts[text, None] = words
+    if not names_by_texts:
         _require_options(record, [tasks[name] for name in chosen], place)
         wanted = sorted({column for name in chosen for column in tasks[name].input_columns})
-        held = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
-        raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{held}")
+        columns = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
+        raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{columns}")
     return [
         Query(
             index,
             text,
             pair,
-            _words(record, text, names, tasks, given.get((text, pair)), place),
+            _words(record, text, names, tasks, words_by_texts.get((text, pair)), place),
             tuple(names),
             {name: options[name] for name in names if name in options},
         )
-        for (text, pair), names in found.items()
+        for (text, pair), names in names_by_texts.items()
     ]
 
 
 def _read(record: Any, place: str) -> Record:  # noqa: ANN401
-    """Return a record with plain values. Raises DataError for what is none."""
+    """Return a record with plain values. Raises DataError for a value that is not a record."""
     if isinstance(record, Mapping):
         return cells_of({str(column): _cell(value) for column, value in record.items()})
     if isinstance(record, str):
         return str(record)
     if isinstance(record, tuple) and len(record) == 2:
         return record[0], record[1]
-    found = f"a list of {len(record)}" if isinstance(record, list | tuple) else brief(record)
+    kind = f"a list of {len(record)}" if isinstance(record, list | tuple) else brief(record)
     raise DataError(
-        f"{place}: found {found}; expected a text, a tuple of two texts, or a row (a mapping of columns to values)"
+        f"{place}: found {kind}; expected a text, a tuple of two texts, or a row (a mapping of columns to values)"
     )
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401
-    """Return a cell as a plain value; one that is no text, number or list as it is, since no task may ask for it."""
+    """Return a cell as a plain value; others than text, numbers and lists unchanged, since no task may read them."""
     try:
         return plain(value)
     except (ValueError, RecursionError):
@@ -104,10 +104,11 @@ def _cell(value: Any) -> Any:  # noqa: ANN401
 
 
 def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
-    """Return a record's text (or pair) for people.
+    """Return a record's text (or pair) for display.
 
     Args:
-        queries: the record's.
+        record: the record.
+        queries: its encodings.
     """
     if isinstance(record, str | tuple):
         return record
@@ -116,16 +117,14 @@ def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
 
 
 def _require_options(record: Record, tasks: Sequence[Task], place: str) -> None:
-    """Raise DataError where each task chooses among options and a record lacks these, whatever its texts are."""
+    """Raise DataError if all tasks choose among options and a record has none."""
     columns = sorted({task.options_column for task in tasks if task.options_column is not None})
     if all(task.options_column is not None and _options(record, task, place) is None for task in tasks):
-        raise DataError(
-            f"{place}: has no options in {', '.join(map(repr, columns))}; a list of texts is expected there"
-        )
+        raise DataError(f"{place}: has no options in {', '.join(map(repr, columns))}; expected a list of texts there")
 
 
 def _options(record: Record, task: Task, place: str) -> tuple[str, ...] | None:
-    """Return a row's own options for a task that chooses among them; None where the record has none."""
+    """Return a row's own options for a task that chooses among them; None if the record has none."""
     column = task.options_column
     if column is None or not isinstance(record, Mapping) or record.get(column) is None:
         return None
@@ -147,18 +146,18 @@ def _words(
     if word_spans is not None or not tagging:
         return word_spans or []
     tokens = _tokens(record, tasks[tagging[0]], place)
-    found = None if tokens is None else find_words(text, tokens)
-    return split_words(text) if found is None else found
+    spans = None if tokens is None else find_words(text, tokens)
+    return split_words(text) if spans is None else spans
 
 
 def _tokens(record: Record, task: Task, place: str) -> list[str] | None:
-    """Return the words that a row gives for a task on words, read as training reads them; None where it gives none."""
+    """Return the words of a row for a word-level task, read as in training; None if the row has none."""
     if not isinstance(record, Mapping) or task.level != "word":
         return None
     column = task.options.tokens
     cell = record.get(column)
     if isinstance(cell, list) and cell and all(isinstance(token, Mapping) and "text" in token for token in cell):
-        cell = [token["text"] for token in cell]  # how Prodigy writes them
+        cell = [token["text"] for token in cell]  # the form of Prodigy
     try:
         words = as_words(cell, column)
     except ValueError as error:
@@ -167,7 +166,7 @@ def _tokens(record: Record, task: Task, place: str) -> list[str] | None:
 
 
 def _spelled(record: Record, tasks: Mapping[str, Task], place: str) -> Record:
-    """Return a row with a text in place of a list of words in the column of the texts, where some files have it."""
+    """Return a row in which a list of words in the text column is joined to a text."""
     if not isinstance(record, Mapping):
         return record
     for task in tasks.values():
@@ -178,25 +177,25 @@ def _spelled(record: Record, tasks: Mapping[str, Task], place: str) -> Record:
 
 
 def _clean(text: str) -> str:
-    """Return a text without halves of surrogate pairs, for which the tokenizer would refuse the whole batch."""
+    """Remove unpaired surrogates from a text, for which the tokenizer would reject the whole batch."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _texts(record: Record, first: str, second: str | None, place: str) -> tuple[str, str | None] | None:
-    """Return the text (and pair) that a task reads from a record, or None where the record does not hold it."""
+    """Return the text (or pair) that a task reads from a record; None if the record does not contain it."""
     if isinstance(record, str):
-        found = (record, None) if second is None else None
+        texts = (record, None) if second is None else None
     elif isinstance(record, tuple):
-        found = None if second is None else (record[0], record[1])
+        texts = None if second is None else (record[0], record[1])
     elif second is None:
         text = record.get(first, record.get("text"))
-        found = None if text is None else (text, None)
+        texts = None if text is None else (text, None)
     else:
-        found = (record[first], record[second]) if first in record and second in record else None
-    for text in found or ():
+        texts = (record[first], record[second]) if first in record and second in record else None
+    for text in texts or ():
         if not isinstance(text, str) and (text is not None or second is not None):
             raise DataError(f"{place}: found {text!r}; a text is expected")
-    if found is None:
+    if texts is None:
         return None
-    first_text, second_text = found
+    first_text, second_text = texts
     return _clean(str(first_text)), None if second_text is None else _clean(str(second_text))

@@ -1,4 +1,4 @@
-"""The options that come with rows, where a task chooses among them: each text is run once for a task."""
+"""The options of rows for tasks that choose among them; each text is encoded once per task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RowOptions:
     """The options of some rows.
 
     Attributes:
-        tokens: by task, of each text.
-        outputs: what the model says of the texts of a task, in the same order: texts x size.
+        tokens: tokens of each option's text, by task.
+        outputs: outputs for the texts of each task in the same order, texts x size.
     """
 
     tokens: Mapping[str, Mapping[str, TokenRow]]
@@ -26,23 +26,26 @@ class RowOptions:
 
     @classmethod
     def of(cls, queries: Sequence[Query], tokens: Tokenization, engine: Engine) -> RowOptions:
-        """Run the options of rows."""
+        """Run the model on the options of rows."""
         wanted: dict[str, dict[str, None]] = {}
         for query in queries:
             for task, options in query.options.items():
                 wanted.setdefault(task, {}).update(dict.fromkeys(options))
-        read = {
+        tokens_by_task = {
             task: dict(zip(texts, tokens.rows(list(texts), None, [None] * len(texts)), strict=True))
             for task, texts in wanted.items()
         }
-        return cls(read, {task: outputs_of(engine, task, list(rows.values())) for task, rows in read.items()})
+        return cls(
+            tokens_by_task,
+            {task: outputs_of(engine, task, list(rows.values())) for task, rows in tokens_by_task.items()},
+        )
 
     def rows(self, query: Query) -> list[TokenRow]:
         """Return the tokens of a row's options."""
         return [self.tokens[task][text] for task, options in query.options.items() for text in options]
 
     def outputs_of(self, task: str, options: Sequence[str]) -> Outputs:
-        """Return what the model says of options: options x size."""
+        """Return the outputs for some options, options x size."""
         return self.outputs[task][[self._places[task][text] for text in options]]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How answers are written: one JSON object a line, or a table as csv or parquet; whole, or as far as they came."""
+"""Writers of predictions: one JSON object per line, or a csv or Parquet table; complete, or up to an error."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from polytask.terms import OWN_TOKEN
 
 Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
 _BY_NAME: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-# Names of tables that nobody would look for JSON in.
+# Extensions of tables, under which JSON would be surprising.
 _NOT_WRITTEN = frozenset({".tsv", ".xls", ".xlsx", ".ods", ".feather", ".arrow"})
-# What the system says of a file that it writes no further.
+# Error numbers of a file that cannot be written any further.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# Rows, and characters, that parquet is written by.
+# Numbers of rows and of characters per batch of Parquet.
 _BATCH = 1024
 _BATCH_CHARACTERS = 16_000_000
 
 
 def form_of(out: Path | None, to: str | None) -> Form:
-    """Return how answers are written: as told, or by the name of their file. Raises ConfigError where these differ."""
+    """Return the output format, as given or from the name of the file. Raises ConfigError if these differ."""
     if to is not None and to not in get_args(Form):
         raise ConfigError(f"to: found {to!r}; {nearest(to, get_args(Form))}")
     name = Path() if out is None else out.with_suffix("") if out.suffix.lower() == ".gz" else out
     suffix = name.suffix.lower()
     if suffix in _NOT_WRITTEN:
         raise ConfigError(f"out: found {out}; {suffix[1:]} is not written ({nearest(suffix, _BY_NAME)})")
-    named = _BY_NAME.get(suffix)
-    form: Form = named or "jsonl" if to is None else to  # pyright: ignore[reportAssignmentType]
-    if named is not None and named != form:
-        raise ConfigError(f"out: {out} is named as {named}, and {form} is asked for; name it .{form}")
+    named_form = _BY_NAME.get(suffix)
+    form: Form = named_form or "jsonl" if to is None else to  # pyright: ignore[reportAssignmentType]
+    if named_form is not None and named_form != form:
+        raise ConfigError(f"out: {out} has the extension of {named_form}, but {form} was requested; name it .{form}")
     if form == "parquet" and (out is None or out.suffix.lower() == ".gz"):
-        raise ConfigError("to: parquet is written into a file of its own compression; give --out NAME.parquet")
+        raise ConfigError("to: parquet has its own compression; give --out NAME.parquet")
     return form
 
 
 class Writer(ABC):
-    """Writes answers one after another.
+    """Writes predictions one after another.
 
     Args:
-        stream: of text; of bytes for parquet.
-        columns: examples of the values of an answer, by the column of a table.
+        stream: text stream; binary for Parquet.
+        columns: example of a prediction's value for each column of a table.
     """
 
     def __init__(self, stream: IO[Any], columns: Mapping[str, Any]) -> None:
@@ -63,28 +63,28 @@ class Writer(ABC):
 
     @classmethod  # noqa: B027 - most need none
     def require_packages(cls) -> None:
-        """Raise MissingExtra where a package is not installed."""
+        """Raise MissingExtra if a package is not installed."""
 
-    def begin(self, kept: Mapping[str, Any]) -> None:  # noqa: B027 - lines need no beginning
-        """Say what answers keep of their rows, with an example of each; a table takes the first answer's otherwise."""
+    def begin(self, kept: Mapping[str, Any]) -> None:  # noqa: B027 - lines need no header
+        """Set the values that predictions keep, with an example of each; by default those of the first prediction."""
 
     @abstractmethod
     def write(self, kept: Mapping[str, Any], answer: Any) -> None:  # noqa: ANN401
-        """Write an answer with what it keeps of its row."""
+        """Write a prediction with the values kept from its row."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to add
-        """Write what is still to be written."""
+        """Write the remaining predictions."""
 
 
 class JsonLinesWriter(Writer):
-    """One JSON object a line."""
+    """Writes one JSON object per line."""
 
     def write(self, kept: Mapping[str, Any], answer: Any) -> None:  # noqa: ANN401
         self.stream.write(to_json(keep_in(answer, kept), "answer") + "\n")
 
 
 class TableWriter(Writer):
-    """A table whose columns are those of the first row that is kept and those of the tasks' answers."""
+    """Writes a table with the kept columns of the first row and the columns of the predictions."""
 
     def __init__(self, stream: IO[Any], columns: Mapping[str, Any]) -> None:
         super().__init__(stream, columns)
@@ -96,7 +96,9 @@ class TableWriter(Writer):
         cells = {**kept, **flat(answer)}
         for name in cells:
             if name not in self.columns:
-                raise DataError(f"{name!r} is no column of the first row, and a table has the same in all; write jsonl")
+                raise DataError(
+                    f"{name!r} is not a column of the first row, and all rows of a table need the same; write jsonl"
+                )
         self.add([cells.get(name) for name in self.columns])
 
     def begin(self, kept: Mapping[str, Any]) -> None:
@@ -110,7 +112,7 @@ class TableWriter(Writer):
 
     @abstractmethod
     def head(self) -> None:
-        """Write the names of the columns."""
+        """Write the header."""
 
     @abstractmethod
     def add(self, cells: Sequence[Any]) -> None:
@@ -125,13 +127,13 @@ class CsvWriter(TableWriter):
 
     def add(self, cells: Sequence[Any]) -> None:
         line = io.StringIO()
-        # With this ending both of its characters are quoted inside of a cell, whatever the version of Python.
+        # With this line ending, both characters are quoted inside cells in every version of Python.
         csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in cells])
         self.stream.write(line.getvalue().removesuffix("\r\n") + "\n")
 
 
 class ParquetWriter(TableWriter):
-    """Parquet with the types of the examples and of the first row that is kept."""
+    """Writes Parquet with the types of the examples and of the first row's kept values."""
 
     @classmethod
     def require_packages(cls) -> None:
@@ -146,7 +148,7 @@ class ParquetWriter(TableWriter):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Nested values that are kept may be of another shape in every row: they are written as JSON.
+        # Nested kept values may differ in shape between rows, and are written as JSON.
         nested = {name for name, value in (self.kept or {}).items() if isinstance(value, list | dict)}
         types = [(name, pa.string() if name in nested else arrow_type(self.columns[name])) for name in self.columns]
         self._schema = pa.schema(types)
@@ -180,7 +182,7 @@ WRITERS: dict[Form, type[Writer]] = {"jsonl": JsonLinesWriter, "csv": CsvWriter,
 
 @contextmanager
 def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Callable[[str], None]) -> Generator[Writer]:
-    """Give what writes into a file, which takes its name when it is whole; before that it is OUT.partial."""
+    """Yield a writer into OUT.partial, which is renamed to OUT when it is complete."""
     if out is None:
         writer = WRITERS[form](sys.stdout, columns)
         yield writer
@@ -201,7 +203,7 @@ def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Calla
             try:
                 yield writer
             except BaseException:
-                with suppress(OSError, ValueError):  # a full disk, which is being told already, also by pyarrow
+                with suppress(OSError, ValueError):  # a full disk, which is reported already, also by pyarrow
                     writer.close()
                 say(f"the answers so far are in {partial}")
                 raise
@@ -225,15 +227,15 @@ def _open(path: Path, form: Form, *, packed: bool) -> IO[Any]:
 
 
 def flat(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer's values under the names of a table's columns: the path of each in the JSON object.
+    """Return the values of a prediction by column, named by their path in the JSON object.
 
     >>> flat({"text": "a", "predictions": {"tone": {"label": "bad"}}})
     {'text': 'a', 'predictions.tone.label': 'bad', 'truncated': False, 'empty': False}
     """
     text = answer["text"]
     texts = {"text": text} if isinstance(text, str) else {"text": text[0], "text_pair": text[1]}
-    own = {name: value for name, value in answer.items() if name not in ("text", "predictions")}
-    return {**texts, **_leaves("predictions", answer["predictions"]), "truncated": False, "empty": False, **own}
+    further = {name: value for name, value in answer.items() if name not in ("text", "predictions")}
+    return {**texts, **_leaves("predictions", answer["predictions"]), "truncated": False, "empty": False, **further}
 
 
 def _leaves(path: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -243,9 +245,10 @@ def _leaves(path: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def columns_of(tasks: Mapping[str, Task], *, windows: bool) -> dict[str, Any]:
-    """Return the columns of a table of answers with an example of what stands in each.
+    """Return the columns of a table of predictions with an example value for each.
 
     Args:
+        tasks: tasks by name.
         windows: whether long texts are read in windows.
     """
     pair = any(task.options.inputs.second is not None for task in tasks.values())
@@ -255,7 +258,7 @@ def columns_of(tasks: Mapping[str, Task], *, windows: bool) -> dict[str, Any]:
 
 
 def example_answer(task: Task) -> Any:  # noqa: ANN401
-    """Return what a task answers for some output: one that leaves no list empty, where there is one."""
+    """Return an example prediction of a task, without empty lists if possible."""
     if task.example is not None:
         return task.example
     example: Any = None
@@ -276,7 +279,7 @@ def _cell(value: Any) -> Any:  # noqa: ANN401
 
 
 def arrow_type(example: Any) -> Any:  # noqa: ANN401
-    """Return the Arrow type of a column by an example of what stands in it."""
+    """Return the Arrow type of a column from an example value."""
     import pyarrow as pa
 
     if isinstance(example, list) and example:
@@ -290,13 +293,13 @@ def arrow_type(example: Any) -> Any:  # noqa: ANN401
 
 
 def _of_type(name: str, value: Any, first: Any) -> Any:  # noqa: ANN401
-    """Return a kept value as the column's type has it. Raises DataError where that is another one."""
+    """Return a kept value in the type of its column. Raises DataError if it has another type."""
     if value is None or (isinstance(value, str) and isinstance(first, str)):
         return value
     if first is None or isinstance(first, str | list | dict):
         return value if isinstance(value, str) else to_json(value, name)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if type(value) is not type(first) and not (whole and isinstance(first, float)):
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if type(value) is not type(first) and not (is_integer and isinstance(first, float)):
         raise DataError(f"{name!r} is {value!r}, and {first!r} in the first row; write jsonl or csv")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise DataError(f"{name!r} is {value}, which a column of whole numbers cannot hold; write jsonl or csv")

@@ -1,4 +1,4 @@
-"""What is answered: a file as training reads it, or texts, one a line."""
+"""Input of prediction: a file in a format that training reads, or texts, one per line."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from polytask.errors import DataError, MissingExtra, missing_extra
 from polytask.options import Format, read_file_options
 from polytask.regular import is_file, is_there
 
-# Line (or row of parquet), and a text or the columns of a row.
+# Line number (row number in Parquet), and a text or the columns of a row.
 Numbered: TypeAlias = "Iterator[tuple[int, str | dict[str, Any]]]"
 STDIN = "-"
-# Blank lines at the beginning, after which a file is one of texts.
+# Number of blank lines at the beginning after which a file counts as text.
 _MOST_BLANK = 1000
 
 
 @dataclass(frozen=True)
 class PredictionSource(DataFile):
-    """A file to be answered; stdin, where its path is `-`.
+    """A file to predict, or stdin if its path is `-`.
 
     Attributes:
         texts: whether each line is a text, whatever it looks like.
-        opened: the file, as often as it was opened.
+        opened: all open handles of the file.
     """
 
     texts: bool = False
@@ -47,17 +47,18 @@ class PredictionSource(DataFile):
         """Describe a file.
 
         Args:
-            written: how it is written: the options beside a path, and `format: text`.
-            refused: takes the rows that cannot be read.
+            name: path of the file, or `-`.
+            written: options for reading the file, as next to a path, and `format: text`.
+            refused: called with each row that cannot be read.
 
-        Raises DataError when it is not there, ConfigError for an option that is none.
+        Raises DataError if the file is missing, ConfigError for an unknown option.
         """
         options = dict(written or {})
         texts = options.get("format") == "text"
         if texts:
             del options["format"]
         path = Path(name)
-        # A pipe is there as well, and is no file.
+        # A pipe exists too, but is not a file.
         if name != STDIN and not is_there(path):
             _require_no_text(path)
             require_file(path)
@@ -65,17 +66,17 @@ class PredictionSource(DataFile):
 
     @property
     def known_format(self) -> Format | None:
-        """The format that was given or that the extension tells; None where the lines tell it, or are texts."""
+        """The format, as given or from the extension; None if it depends on the lines."""
         return None if self.texts else self.options.format or find_format(self.path)
 
     @cached_property
     def size(self) -> int | None:
-        """Bytes of the file; None where they are not read one after another, or are not known."""
+        """Size of the file in bytes; None if unknown or not read sequentially."""
         return self.path.stat().st_size if self._is_file and self.known_format != "parquet" else None
 
     @property
     def position(self) -> int:
-        """Bytes of the file that were read so far; of a compressed one, as it lies on the disk."""
+        """Number of bytes of the file read so far; compressed bytes for a compressed file."""
         if self.size is None or not self.opened:
             return 0
         return self.size if self.opened[0].closed else self.opened[0].tell()
@@ -85,22 +86,22 @@ class PredictionSource(DataFile):
         return str(self.path) != STDIN and is_file(self.path)
 
     def open(self) -> io.BufferedReader:
-        """Open the file, or stdin. Raises DataError where what can be read only once is asked for again."""
+        """Open the file, or stdin. Raises DataError if something that can be read only once is opened again."""
         if self.opened and not self._is_file:
-            raise DataError(f"{self.path}: has to be read twice to be understood; save it as a file first")
-        # Closed by `close`; a descriptor of its own, so that stdin stays open.
+            raise DataError(f"{self.path}: has to be read twice; save it as a file first")
+        # Closed by `close`; a separate descriptor, so that stdin stays open.
         place = os.dup(sys.stdin.fileno()) if str(self.path) == STDIN else self.path
         stream = open(place, "rb")  # noqa: SIM115, PTH123
         self.opened.append(stream)
         return stream
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all open handles."""
         for stream in self.opened:
             stream.close()
 
     def rows(self) -> Numbered:
-        """Yield what is answered, with its line. Raises DataError for what cannot be read."""
+        """Yield the texts or rows with their line numbers. Raises DataError for unreadable content."""
         if self.known_format is None:
             yield from _lines(self)
             return
@@ -115,7 +116,7 @@ class PredictionSource(DataFile):
 
 
 def _require_no_text(path: Path) -> None:
-    """Raise DataError where a text seems to be given in place of a file."""
+    """Raise DataError if a text seems to be given instead of a file."""
     text = str(path)[:200]
     if find_format(path) is None and path.suffix != ".txt" and (" " in text.strip() or not text.isascii()):
         raise DataError(
@@ -125,12 +126,12 @@ def _require_no_text(path: Path) -> None:
 
 
 def _lines(file: PredictionSource) -> Numbered:
-    """Yield texts, one a line, or the rows of jsonl where the first line that is not blank is a JSON object."""
+    """Yield texts, one per line, or the rows of jsonl if the first non-blank line is a JSON object."""
     options = file.options
     if (options.separator, options.quoting, options.sentence) != (None, None, None):
         raise DataError(
-            f"{file.path}: is read as texts, one a line, or jsonl, where only `encoding` says something; give `format` "
-            "as well"
+            f"{file.path}: is read as texts, one per line, or jsonl, for which only `encoding` has an effect; "
+            "give `format` as well"
         )
     lines = file.lines()
     head = _head(lines)
@@ -142,10 +143,10 @@ def _lines(file: PredictionSource) -> Numbered:
 
 
 def _texts(file: PredictionSource, lines: Iterator[tuple[int, str]]) -> Numbered:
-    """Yield every line, blank ones too: as many answers as lines."""
+    """Yield every line, including blank ones, so that there are as many predictions as lines."""
     for number, line in lines:
         if "\0" in line:
-            raise DataError(f"{file.place(number)}: holds a NUL character, so the file is no text, or is damaged")
+            raise DataError(f"{file.place(number)}: holds a NUL character, so the file is not text, or is damaged")
         text = line.rstrip("\r")
         if number == 1 and "\r" in text:
             second = next(lines, None)
@@ -156,7 +157,7 @@ def _texts(file: PredictionSource, lines: Iterator[tuple[int, str]]) -> Numbered
 
 
 def _head(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Take the blank lines at the beginning, and the first other one."""
+    """Return the leading blank lines and the first other line."""
     head: list[tuple[int, str]] = []
     for numbered in lines:
         head.append(numbered)
@@ -166,19 +167,19 @@ def _head(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
 
 
 def _require_text(file: PredictionSource, number: int, line: str) -> None:
-    """Raise DataError where the first line seems to be JSON in another form than one object a line."""
+    """Raise DataError if the first line looks like JSON in another form than one object per line."""
     text = line.strip()
     value = _parsed(text)
     has_objects = isinstance(value, list) and any(isinstance(item, dict) for item in value)
     if has_objects or text in ("[", "{") or (text.startswith(('{"', '[{"')) and value is None):
         raise DataError(
-            f"{file.place(number)}: begins as JSON, and is not one object a line; name the file .json or .jsonl, or "
-            "give `format: json` or `format: jsonl` (`format: text` where each line is a text)"
+            f"{file.place(number)}: begins like JSON, but is not one object per line; name the file .json or .jsonl, "
+            "or give `format: json` or `format: jsonl` (`format: text` where each line is a text)"
         )
 
 
 def _parsed(text: str) -> Any:  # noqa: ANN401
-    """Parse a line as JSON; None when it is not."""
+    """Parse a line as JSON; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Answers as annotations of spans, in the forms of annotation tools, which training reads as well."""
+"""Predictions as span annotations, in the formats of annotation tools, which training can read too."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def _triples(entities: Entities) -> list[list[Any]]:
 
 
 def _javascript_length(text: str) -> int:
-    """Return the length of a text in units of UTF-16, in which Label Studio counts."""
+    """Return the length of a text in UTF-16 code units, which Label Studio counts."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-# How a text with its entities is written for each tool.
+# The function that formats a text with its entities for each tool.
 SPAN_FORMS: dict[str, Callable[[str, Entities], Any]] = {
     "doccano": _doccano,
     "label-studio": _label_studio,
@@ -63,29 +63,31 @@ SPAN_FORMS: dict[str, Callable[[str, Entities], Any]] = {
 
 
 def keep_in(answer: Any, kept: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return an answer with what it keeps of its row: where a tool looks for it; spaCy's pairs have no place for it.
+    """Return an annotation with the values kept from its row, where the tool expects them; spaCy has no place for them.
 
-    Raises DataError where the annotations have a value of their own under a name that is kept.
+    Raises DataError if a kept name clashes with a value of the annotation.
     """
     if not kept or not isinstance(answer, dict):
         return answer
     within = answer["data"] if isinstance(answer.get("data"), dict) else answer
     for name in kept:
         if name in within:
-            raise DataError(f"{name!r} is to be kept, and the annotations have a value of their own under this name")
+            raise DataError(f"{name!r} cannot be kept, since the annotations have their own value under this name")
     return {**answer, "data": {**kept, **within}} if within is not answer else {**kept, **answer}
 
 
 def require_room(form: str, kept: Sequence[str]) -> None:
-    """Raise ConfigError where columns are to be kept and the form has no place for them."""
+    """Raise ConfigError if there are columns to keep and the format has no place for them."""
     if kept and isinstance(SPAN_FORMS[form]("", []), list):
-        raise ConfigError(f"keep: found {', '.join(kept)}; {form} writes pairs of a text and its spans, and no columns")
+        raise ConfigError(
+            f"keep: found {', '.join(kept)}; {form} writes pairs of a text and its spans, without columns"
+        )
 
 
 def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callable[[TextPrediction], Any]:
-    """Return what turns an answer into annotations of one tagging task's entities.
+    """Return a function that turns a prediction into annotations of one tagging task's entities.
 
-    Raises ConfigError for an unknown form, and unless the chosen tasks have exactly one that finds entities.
+    Raises ConfigError for an unknown format, and unless exactly one of the chosen tasks finds entities.
     """
     if form not in SPAN_FORMS:
         raise ConfigError(f"spans: found {form!r}; {nearest(form, SPAN_FORMS)}")
@@ -97,7 +99,7 @@ def span_writer(model: Model, tasks: Sequence[str] | None, form: str) -> Callabl
     if len(finding) != 1:
         found = f"{', '.join(finding)} do" if finding else "none does"
         raise ConfigError(
-            f"spans: written for one task that finds entities, and of those chosen {found}; name it in tasks"
+            f"spans: can be written for one task that finds entities, but of the chosen tasks {found}; name it in tasks"
         )
     write, (task_name,) = SPAN_FORMS[form], finding
 

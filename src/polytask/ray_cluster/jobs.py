@@ -33,7 +33,7 @@ def start_python(
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     try:
         command = [sys.executable, *arguments]
-        return tied.start(command, {**os.environ, **environment}, output, read=output is None)
+        return tied.start(command, {**os.environ, **environment}, output, captured=output is None)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from polytask.errors import ConfigError, ProcessLost
-from polytask.launch import TOLD_S, how_lost, wait_together
+from polytask.launch import TOLD_S, describe_loss, wait_together
 from polytask.ray_cluster.jobs import start_python
 from polytask.ray_cluster.session import machines_of, ray_session
 from polytask.restarts import Restarts
@@ -134,9 +134,9 @@ class RayRank:
                 self._status = self._actor.read.remote()
         return self.returncode
 
-    def how_lost(self, rank: int, code: int) -> str:
-        """Describe how the process was lost, by its exit code."""
-        return f"was lost with its Ray worker ({self.lost})" if self.lost else how_lost(rank, code)
+    def describe_loss(self, rank: int, code: int) -> str:
+        """Return how the process was lost, by its exit code."""
+        return f"was lost with its Ray worker ({self.lost})" if self.lost else describe_loss(rank, code)
 
     def send_signal(self, number: int) -> None:
         """Send the process a signal."""
@@ -164,7 +164,7 @@ def _train_once(ray: Any, arguments: Sequence[str], processes: int, *, on_gpus: 
     try:
         with _actors(ray, processes, on_gpus=on_gpus) as (cores, actors):
             ranks += _start(ray, actors, arguments, cores)
-            return wait_together(ranks, lambda rank, code: ranks[rank].how_lost(rank, code))
+            return wait_together(ranks, lambda rank, code: ranks[rank].describe_loss(rank, code))
     except ProcessLost:
         if any(rank.lost for rank in ranks):
             # The process of a lost actor may take this long to end, and holds the run's folder until then.

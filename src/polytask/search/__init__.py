@@ -1,1 +1,1 @@
-"""From tasks to the best plan under a budget: what `polytask auto` calls (`polytask.search.search`)."""
+"""The search of `polytask auto` for the best plan within a budget (`polytask.search.search`)."""

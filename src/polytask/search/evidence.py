@@ -1,7 +1,7 @@
-"""More rows to judge by than dev has: folds of the training rows.
+"""More evidence than dev rows give: folds of the training rows.
 
-For a fold, the single models and the winner are trained once more without it, and answer it. These rows have chosen
-nothing, neither a model nor one of its states, and each of them was trained on by the models of other folds only.
+For each fold, the single models and the winner are trained again without it, and predict it. These rows were not used
+to select a model or a checkpoint, and only the models of other folds trained on them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from polytask.evaluation.bootstrap import interval
 from polytask.search.final import RESAMPLES
 
 JOINT = "joint"
-# What is known well enough: nothing more is tried where each task lies above the floor, or below it, so surely.
+# Certainty at which a task is settled: no more folds are tried once each task is this surely above or below the floor.
 CLEAR = 0.95
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The models of a fold, or those of all training rows, which answered dev.
+    """The models of a fold, or those of all training rows, which predicted dev.
 
     Attributes:
-        singles: by task, the folder of its single model's run.
+        singles: folder of the single model's run, by task.
         joint: folder of the winner's run.
     """
 
@@ -36,23 +36,22 @@ class Pair:
 
 
 def compare(task: str, judged: TaskScoring, pairs: Sequence[Pair], seed: int) -> Difference:
-    """Compare the winner's answers for a task with those of the single models, over the rows of all pairs.
+    """Compare the winner's predictions for a task with those of the single models, over the rows of all pairs.
 
-    Raises UserError where two models of a pair answered different rows.
+    Raises UserError if two models of a pair predicted different rows.
     """
     answers: dict[str, ArmPredictions] = {}
     for pair in pairs:
         arms = {BASELINE: {seed: [pair.singles[task]]}, JOINT: {seed: [pair.joint]}}
-        for arm, found in read_predictions(arms, [task])[task].items():
-            answers[arm] = answers[arm].followed_by(found) if arm in answers else found
+        for arm, predictions in read_predictions(arms, [task])[task].items():
+            answers[arm] = answers[arm].followed_by(predictions) if arm in answers else predictions
     return compare_arms(
         judged.metric, judged.level, judged.measured(answers), baseline=BASELINE, resamples=RESAMPLES, seed=0
     )[JOINT]  # fmt: skip
 
 
 def added(known: Difference, step: Difference) -> Difference:
-    """Return the difference of a third model to the first from those of the second to the first and the third to the
-    second, as though their errors were independent."""
+    """Add the differences of a second model to a first and of a third to the second, assuming independent errors."""
     replicates = known.replicates + step.replicates
     delta = None if known.delta is None or step.delta is None else known.delta + step.delta
     ends = None if delta is None else interval(replicates, LEVEL)
@@ -66,5 +65,5 @@ def added(known: Difference, step: Difference) -> Difference:
 
 
 def is_clear(above: float) -> bool:
-    """Whether a probability to lie above the floor leaves little to learn."""
+    """Whether the probability of lying above the floor is close enough to 0 or 1."""
     return not 1 - CLEAR < above < CLEAR

@@ -1,4 +1,4 @@
-"""The one look at test rows: the single models, the best joint model, and what is shipped."""
+"""The single evaluation on test rows: the single models, the best joint model, and the shipped model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Lines = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class FinalScores:
-    """What was seen.
+    """Scores on test rows.
 
     Attributes:
-        splits: what each task's rows are: test, or dev for a task without test rows.
-        differences: to the single models, by task and arm.
-        rows_per_second: rows that were answered for all of their tasks, by arm.
+        splits: split of each task's rows: test, or dev for a task without test rows.
+        differences: differences to the single models, by task and arm.
+        rows_per_second: rows predicted for all of their tasks per second, by arm.
     """
 
     splits: Mapping[str, Split]
@@ -42,33 +42,35 @@ class FinalScores:
 def look(
     config: Config, arms: Mapping[str, Sequence[Path]], judged: Mapping[str, TaskScoring], seed: int
 ) -> FinalScores:
-    """Answer the test rows with each arm's models.
+    """Predict the test rows with the models of each arm.
 
     Args:
-        config: with the test rows.
-        arms: folders of each arm's models, which have every task once; the single models are one arm.
+        config: configuration with the test rows.
+        arms: folders of each arm's models, which cover every task once; the single models are one arm.
+        judged: scoring of each task.
+        seed: seed of the bootstrap.
     """
     splits: dict[str, Split] = {
         task: "dev" if options.data.test is None else "test" for task, options in config.tasks.items()
     }
-    found: dict[str, dict[str, Lines]] = {}
+    lines_by_arm: dict[str, dict[str, Lines]] = {}
     speeds: dict[str, float] = {}
     for arm, folders in arms.items():
-        found[arm], speeds[arm] = {}, 0.0
+        lines_by_arm[arm], speeds[arm] = {}, 0.0
         for folder in folders:
             lines, seconds = _answers(folder, config, splits)
-            found[arm] |= lines
+            lines_by_arm[arm] |= lines
             speeds[arm] += seconds
-    rows = {arm: _distinct(lines) for arm, lines in found.items()}
+    rows = {arm: _distinct(lines) for arm, lines in lines_by_arm.items()}
     return FinalScores(
         splits,
-        {task: _differences(task, judged[task], found, seed) for task in config.tasks},
+        {task: _differences(task, judged[task], lines_by_arm, seed) for task in config.tasks},
         {arm: round(rows[arm] / seconds, 1) for arm, seconds in speeds.items() if seconds},
     )
 
 
 def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple[dict[str, Lines], float]:
-    """Return a model's answers by task, and the seconds that its rows took."""
+    """Return a model's predictions by task, and the seconds that they took."""
     model = load(folder)
     scorer = Scorer(model.tasks)
     lines: dict[str, Lines] = {}
@@ -80,19 +82,21 @@ def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple
             began = time.monotonic()
             answers = scorer.answers(model.engine, sources)
             seconds += time.monotonic() - began
-            lines |= {name: list(prediction_lines(model.tasks[name], one)) for name, one in answers.items()}
+            lines |= {
+                name: list(prediction_lines(model.tasks[name], predictions)) for name, predictions in answers.items()
+            }
     return lines, seconds
 
 
 def _of_split(config: Config, splits: Mapping[str, Split], split: Split) -> Config:
-    """Return the configuration of the tasks whose rows of this split are looked at."""
+    """Return the configuration of the tasks that are evaluated on this split."""
     return config.model_copy(
         update={"tasks": {name: task for name, task in config.tasks.items() if splits[name] == split}}
     )
 
 
 def _distinct(lines: Mapping[str, Lines]) -> int:
-    return len({line["text"] for found in lines.values() for line in found})
+    return len({line["text"] for task_lines in lines.values() for line in task_lines})
 
 
 def _differences(

@@ -1,7 +1,7 @@
-"""The ladder: what lifts a task that the best joint model leaves below the floor, the cheapest step first.
+"""The ladder: steps that lift a task which the best joint model leaves below the floor, cheapest first.
 
-Every step but the branch leaves the answers of all other tasks as they are, bit for bit: what they use is frozen. The
-last one, the graft, gives the task the answers of its single model.
+Every step except the branch keeps the predictions of all other tasks bit for bit, since their weights are frozen. The
+last one, the graft, gives the task the predictions of its single model.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from polytask.extension import Mode, assemble_extension, extend
 from polytask.model.parameters import count_parameters
 
 StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
-# Part of a joint training that a branch goes on for.
+# Length of a branch's training, as a fraction of a joint training.
 BRANCH_SHARE = 0.5
 RANK = 8
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a task stands against its single model, on dev rows.
+    """A task compared with its single model, on dev rows.
 
     Attributes:
-        delta: mean difference; None where it is undefined.
+        delta: mean difference; None if undefined.
         low, high: ends of its 95 % interval.
         above: probability, over the rows, that it lies above the floor.
     """
@@ -47,14 +47,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class LadderStep:
-    """A step that was taken, or tried, or that could not be.
+    """A step of the ladder that was taken, tried, or skipped.
 
     Attributes:
-        model: folder of the model with the task lifted, of all tasks but the grafted ones; None where there is none.
-        size, passes: of what would be shipped after it, relative to one shared encoder.
-        cost: in trainings of the configuration.
-        lifts: whether it brings the task above the floor, and no other one below it.
-        why: what kept it from being tried; empty where it was.
+        model: folder of the model after the step, with all tasks except the grafted ones; None if there is none.
+        size, passes: size and passes of the model to ship after it, relative to one shared encoder.
+        cost: cost in trainings of the configuration.
+        lifts: whether it brings the task above the floor, and no other task below it.
+        why: why it was not tried; empty if it was.
     """
 
     task: str
@@ -70,20 +70,20 @@ class LadderStep:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What the shipped model may cost."""
+    """Limits on the cost of the shipped model."""
 
     size: float
     passes: float
     certainty: float
 
     def refuse(self, size: float, passes: float) -> str:
-        """Say which limit forbids a model, and what would allow it; empty where none does."""
-        found: list[str] = []
+        """Return the limits that a model exceeds, with the values that would allow it; empty if none."""
+        exceeded: list[str] = []
         if size > self.size + 1e-9:
-            found.append(f"--max-size {_up(size)}")
+            exceeded.append(f"--max-size {_up(size)}")
         if passes > self.passes + 1e-9:
-            found.append(f"--max-passes {_up(passes)}")
-        return f"it would need {' and '.join(found)}" if found else ""
+            exceeded.append(f"--max-passes {_up(passes)}")
+        return f"it would need {' and '.join(exceeded)}" if exceeded else ""
 
 
 def _up(value: float) -> str:
@@ -96,16 +96,16 @@ class Ladder:
 
     Attributes:
         config: the winner's configuration, without test rows.
-        budget: of the configuration, from which a task's own training follows.
-        layers: of the encoder.
-        folder: that what it makes lies in.
-        singles: each task's single model: the folder of its run.
-        sizes: of the single models, relative to one shared encoder.
-        shared: parameters of one model that shares everything.
-        frozen_words: size of the word embeddings where they are frozen, which all trunks have in common; else 0.
-        rows: that pass the encoder in a training of the configuration.
-        standing_of: rates the answers of a run: task, folder.
-        left: of the budget.
+        budget: budget of the configuration, which determines a task's own training.
+        layers: number of encoder layers.
+        folder: folder for the models of the steps.
+        singles: folder of each task's single model run.
+        sizes: sizes of the single models, relative to one shared encoder.
+        shared: number of parameters of a model that shares everything.
+        frozen_words: size of the word embeddings if they are frozen, and thus common to all trunks; otherwise 0.
+        rows: rows that pass the encoder in a training of the configuration.
+        standing_of: takes a task and the folder of a run, and compares it with the single model.
+        left: remaining budget.
     """
 
     config: Config
@@ -126,9 +126,11 @@ class Ladder:
         """Try steps for a task until one lifts it.
 
         Args:
-            base: folder of the model so far, of all tasks but those that are grafted.
+            task: name of the task.
+            base: folder of the model so far, with all tasks except the grafted ones.
+            grafted: names of the grafted tasks.
 
-        Yields what was tried; the last one lifts, or nothing does.
+        Yields the steps; either the last one lifts the task, or none does.
         """
         tasks = list(read_description(model_folder(base)).tasks)
         others = [name for name in tasks if name != task]
@@ -160,8 +162,12 @@ class Ladder:
         train["epochs"] = self.config.train.epochs * BRANCH_SHARE
         if "max_steps" in train:
             train["max_steps"] = max(1, round(train["max_steps"] * BRANCH_SHARE))
-        kept = {key: value for key, value in values.items() if key != "sharing"}
-        yield "branch", "joint", self._extension({**kept, "train": train}, others, shared_layers=third, kind="copy")
+        base_values = {key: value for key, value in values.items() if key != "sharing"}
+        yield (
+            "branch",
+            "joint",
+            self._extension({**base_values, "train": train}, others, shared_layers=third, kind="copy"),
+        )
 
     def _alone(self, task: str) -> dict[str, Any]:
         values = values_of(single_config(self.config, task, self.budget.alone(task)))
@@ -180,21 +186,21 @@ class Ladder:
         graft: tuple[float, float],
         others: Sequence[str],
     ) -> LadderStep:
-        """Train one step, if budget and limits allow it."""
+        """Train one step if the budget and the limits allow it."""
         try:
             assembly = assemble_extension(trunk, config, mode=mode)
         except ConfigError as error:
-            why = "an earlier step gave the layers low-rank parts, and all parts of a model are of one kind"
+            why = "an earlier step added low-rank parts, and all parts of a model must be of the same kind"
             kinds = str(error).startswith("extend.kind")
             return LadderStep(task, name, None, None, 0.0, 0.0, why=why if kinds else str(error))
-        found = planned(assembly)
-        cost = found.steps * found.batch_size / self.rows
+        plan = planned(assembly)
+        cost = plan.steps * plan.batch_size / self.rows
         size = count_parameters(assembly.model).total / self.shared + graft[0]
         passes = assembly.model.passes() + graft[1]
         del assembly
         why = self.limits.refuse(size, passes)
         if not why and cost > self.left + 1e-9:
-            why = f"it costs {cost:.2f} trainings, and {max(0.0, self.left):.2f} of the budget are left"
+            why = f"it costs {cost:.2f} trainings, and {max(0.0, self.left):.2f} of the budget remain"
         tried = LadderStep(task, name, None, None, size, passes, cost, why=why)
         if why:
             return replace(tried, cost=0.0)
@@ -210,23 +216,23 @@ class Ladder:
             return replace(tried, why=str(error))
         standing = self.standing_of(task, place)
         met = standing.above >= self.limits.certainty
-        if mode == "joint":  # the others have trained as well
+        if mode == "joint":  # the other tasks have been trained too
             met = met and all(self.standing_of(other, place).above >= self.limits.certainty for other in others)
         return replace(tried, model=place / "model", standing=standing, lifts=met)
 
     def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> LadderStep:
-        """Give a task its single model as a trunk of its own."""
+        """Add the single model of a task as a separate trunk."""
         size, passes = self._cost_of(trunk, self._cost_of_grafts(grafted))
         why = self.limits.refuse(size, passes)
         exact = Standing(0.0, 0.0, 0.0, 1.0)
         return LadderStep(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
 
     def _cost_of_grafts(self, grafted: Sequence[str]) -> tuple[float, float]:
-        """Return what single models add to a model: size and passes."""
+        """Return the size and passes that single models add to a model."""
         return sum(self.sizes[task] - self.frozen_words for task in grafted), float(len(grafted))
 
     def _cost_of(self, base: Path | None, graft: tuple[float, float]) -> tuple[float, float]:
-        if base is None:  # the first of the single models has the words
+        if base is None:  # the first single model contains the word embeddings
             return graft[0] + self.frozen_words, graft[1]
         model = load_bundle(model_folder(base)).model
         return count_parameters(model).total / self.shared + graft[0], model.passes() + graft[1]

@@ -1,4 +1,4 @@
-"""What the runs of a search are made from: a task's own model, and a joint one, at a part of the budget."""
+"""Builds the runs of a search: single and joint models at a fraction of the budget."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from polytask.search.trials import Trial, Trials
 
 @dataclass(frozen=True, kw_only=True)
 class SearchInputs:
-    """What a search starts from.
+    """Inputs of a search.
 
     Attributes:
-        config: without test rows.
+        config: configuration without test rows.
         budget: rows and updates of the configuration.
-        rates: its learning rates, as numbers: of the encoder and of the heads.
-        parameters: of one model that shares everything.
-        words: parameters of its word embeddings.
+        rates: learning rates of the encoder and of the heads.
+        parameters: number of parameters of a model that shares everything.
+        words: number of parameters of its word embeddings.
     """
 
     config: Config
@@ -40,27 +40,30 @@ class SearchInputs:
 
     @property
     def frozen_words(self) -> float:
-        """Size of what all trunks of a model have in common, relative to one shared encoder."""
+        """Size of the weights common to all trunks of a model, relative to one shared encoder."""
         return self.words / self.parameters if self.config.train.freeze_embeddings else 0.0
 
     @property
     def metrics(self) -> dict[str, str]:
-        """Each task's main metric."""
+        """Main metric of each task."""
         return {task: judged.metric for task, judged in self.judged.items()}
 
 
 @dataclass(frozen=True)
 class TrialPlans:
-    """Makes runs of what a search starts from."""
+    """Builds trials from the inputs of a search."""
 
     inputs: SearchInputs
     trials: Trials
 
     def single(self, task: str, share: float, factor: float, fold: int | None = None) -> Trial:
-        """Return a task's single model at a share of the budget, and under a multiple of the rates.
+        """Return the trial of a task's single model.
 
         Args:
-            fold: the part of the training rows that it answers instead of training on it.
+            task: name of the task.
+            share: fraction of the budget.
+            factor: multiple of the learning rates.
+            fold: fold of the training rows that it predicts instead of training on it.
         """
         limits = self.inputs.budget.alone(task)
         limits = {**limits, "epochs": limits["epochs"] * share, **self.rate_options(factor)}
@@ -75,10 +78,12 @@ class TrialPlans:
         teachers: Sequence[Path] = (),
         fold: int | None = None,
     ) -> Trial:
-        """Return a joint model at a share of the budget, and under a multiple of the rates.
+        """Return the trial of a joint model.
 
         Args:
-            fold: as for a single model.
+            candidate: the way to share.
+            share, factor, fold: as in `single`.
+            teachers: folders of teachers.
         """
         train: dict[str, Any] = self.rate_options(factor)
         options = self.inputs.config.train
@@ -94,7 +99,7 @@ class TrialPlans:
         """Return the training options that multiply the learning rates."""
         if factor == 1.0:
             return {}
-        rate, head_rate = (float(f"{factor * one:.6g}") for one in self.inputs.rates)
+        rate, head_rate = (float(f"{factor * rate_value:.6g}") for rate_value in self.inputs.rates)
         return {"learning_rate": rate, "head_learning_rate": head_rate}
 
 

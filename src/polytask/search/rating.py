@@ -1,4 +1,4 @@
-"""How good a joint model is: its worst task against that task's own model, then the mean over tasks."""
+"""The rating of a joint model: its worst task relative to that task's single model, then the mean over tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from polytask.tasks.metric import smaller_is_better
 
-# What stands for a score that is undefined: nothing was learned.
+# The value of an undefined score: nothing was learned.
 _NOTHING = 0.0
 
 
@@ -16,8 +16,8 @@ class Rating:
     """Differences to the single models on dev rows, at the same share of the budget.
 
     Attributes:
-        deltas: by task, in the unit of its metric; positive is better.
-        floor: what a task may lose, in the same unit.
+        deltas: difference of each task in the unit of its metric; positive is better.
+        floor: allowed loss of a task, in the same unit.
     """
 
     deltas: Mapping[str, float]
@@ -25,7 +25,7 @@ class Rating:
 
     @property
     def worst(self) -> float:
-        """The difference of the task that is worst off."""
+        """The smallest difference of any task."""
         return min(self.deltas.values())
 
     @property
@@ -35,7 +35,7 @@ class Rating:
 
     @property
     def key(self) -> tuple[float, float]:
-        """What is compared: losses within the floor are none, so above it the mean decides."""
+        """Sort key: losses within the floor count as zero, so that above it the mean decides."""
         return min(self.worst, -self.floor), self.mean
 
 
@@ -48,9 +48,9 @@ def rate(
     """Return the rating of a joint model.
 
     Args:
-        scores, singles: each task's main dev score; None where it is undefined.
-        metrics: each task's main metric.
-        floor: in points, hundredths of a metric's unit.
+        scores, singles: main dev score of each task; None if undefined.
+        metrics: main metric of each task.
+        floor: allowed loss of a task in points, hundredths of the metric's unit.
     """
     return Rating({task: advantage(scores[task], singles[task], metrics[task]) for task in metrics}, floor / 100)
 

@@ -1,4 +1,4 @@
-"""`polytask auto`: one command from tasks to the best plan, with a floor that holds."""
+"""`polytask auto`: finds the best plan for the tasks of a configuration, with a guaranteed floor."""
 
 from __future__ import annotations
 
@@ -55,22 +55,22 @@ from polytask.search.stages import SearchState, Stages
 from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
 
-# CONFIG is what the search is of, RECORD what it found.
+# The searched configuration and the results of the search.
 CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
 FEWEST_GROUPED = 3
 
 
 @dataclass(frozen=True, repr=False)
 class AutoResult(Result):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        folder: where model/, config.yaml, auto.json and the runs lie.
-        tasks: for each task how it stands in the shipped model, its score, and the difference to its single model.
-        size, passes: of the shipped model, relative to one that shares everything.
-        answer: the result in a sentence.
-        spent: the trainings of the configuration that it cost.
-        record: all of auto.json.
+        folder: folder with model/, config.yaml, auto.json and the runs.
+        tasks: sharing of each task in the shipped model, its score, and the difference to its single model.
+        size, passes: size and passes of the shipped model, relative to one that shares everything.
+        answer: the result as a sentence.
+        spent: cost in trainings of the configuration.
+        record: content of auto.json.
     """
 
     folder: Path
@@ -91,7 +91,7 @@ class AutoResult(Result):
 
     def records(self) -> list[dict[str, Any]]:
         columns = ("metric", "how", "score", "single", "delta", "low", "high")
-        return [{"task": task, **{name: found[name] for name in columns}} for task, found in self.tasks.items()]
+        return [{"task": task, **{name: result[name] for name in columns}} for task, result in self.tasks.items()]
 
 
 def auto(
@@ -101,18 +101,18 @@ def auto(
     overrides: Sequence[str] = (),
     **values: Any,  # noqa: ANN401
 ) -> AutoResult:
-    """Find one model in which no task is worse than its own model, as small as may be, within a budget.
+    """Find the smallest model within a budget in which no task is worse than its single model.
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
-        out: folder of the search; what lies there of the same configuration is reused.
-        overrides: of the configuration, such as "train.epochs=1".
-        values: budget, hours, floor, certainty, folds, max_size, max_passes, jobs, ray (see `AutoOptions`).
+        out: folder of the search; finished runs of the same configuration in it are reused.
+        overrides: changes to the configuration, such as "train.epochs=1".
+        values: options: budget, hours, floor, certainty, folds, max_size, max_passes, jobs, ray (see `AutoOptions`).
 
     Raises:
-        UserError: the input is at fault; nothing has been trained.
-        TrainingError: no joint model, or not every single one, can be trained; what was finished stays.
-        Interrupted: stopped by Ctrl-C, after saving; the same call goes on.
+        UserError: the input is invalid; nothing has been trained.
+        TrainingError: no joint model can be trained, or a single model cannot; finished runs are kept.
+        Interrupted: stopped by Ctrl-C, after saving; the same call continues.
     """
     options = build_options(AutoOptions, values, flag_of)
     if options.ray:
@@ -120,12 +120,10 @@ def auto(
     checked, folder = as_config(config, overrides), Path(out)
     mute = [name for name, task in checked.tasks.items() if not task.answers]
     if mute:
-        raise ConfigError(
-            f"tasks: found {', '.join(mute)}; auto plans tasks that answer, each against its own model: leave it out"
-        )
+        raise ConfigError(f"tasks: found {', '.join(mute)}; auto only plans tasks that make predictions: leave it out")
     if len(checked.tasks) < 2:
         raise ConfigError(
-            f"tasks: found {', '.join(checked.tasks)} alone; with one task there is nothing to share: train it"
+            f"tasks: found only {', '.join(checked.tasks)}; with one task there is nothing to share: train it"
         )
     with locked(folder):
         checked = with_row_files(checked, folder, write=False)
@@ -138,21 +136,21 @@ def auto(
 
 def _require_free(folder: Path, config: Config) -> None:
     """Raise OutputError unless a folder is empty, or holds a search of the same configuration."""
-    held = sorted(
+    names = sorted(
         item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}", ROWS)
     )  # as a kill leaves it
-    if held and not is_of(folder, config, CONFIG):
-        what = "the search of another configuration" if is_file(folder / CONFIG) else f"other files ({held[0]})"
-        raise OutputError(f"{folder}: the folder holds {what}; name another one with --out")
+    if names and not is_of(folder, config, CONFIG):
+        content = "the search of another configuration" if is_file(folder / CONFIG) else f"other files ({names[0]})"
+        raise OutputError(f"{folder}: the folder holds {content}; name another one with --out")
 
 
 class _Search:
-    """One search: what it starts from, its stages, and what it ships."""
+    """One search: its inputs, its stages, and the shipped model."""
 
     def __init__(self, config: Config, options: AutoOptions, folder: Path) -> None:
         self.config, self.options, self.folder = config, options, folder
         self.notes: list[str] = []
-        joint = assemble(config)  # with the test rows: what is wrong with them is found before anything trains
+        joint = assemble(config)  # with the test rows, so that their errors are found before anything trains
         budget = planned(joint)
         train = joint.config.train
         assert train.learning_rate != "auto"
@@ -183,30 +181,30 @@ class _Search:
         self.budget = 0.0
 
     def run(self) -> AutoResult:
-        """Check every run before the first one trains, divide the budget among them, train, and ship."""
-        found = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes)
+        """Check all runs before training, divide the budget among them, train, and ship the model."""
+        options = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes)
         hours = self.options.hours
-        self.budget = (self.options.budget or BUDGET) if hours is None else self._trainings_in(hours, found[0])
-        outline = self._outline(len(found))  # refuses a budget that is too small
+        self.budget = (self.options.budget or BUDGET) if hours is None else self._trainings_in(hours, options[0])
+        outline = self._outline(len(options))  # raises for a budget that is too small
         self._open()
         if min(len(self.inputs.judged), outline.candidates) >= FEWEST_GROUPED:
-            groups = self._groups(found[0])
-            found = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes, groups)
-        usable = self._usable(found)
+            groups = self._groups(options[0])
+            options = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes, groups)
+        usable = self._usable(options)
         stages = Stages(self.plans, self._outline(len(usable)), usable, self.folder, self._say)
         return self._finish(stages.run(), stages)
 
     def _outline(self, candidates: int) -> SearchOutline:
-        """Divide what is left of the budget."""
-        left = self.budget - sum(self.trials.others.values())
-        return outline_for(left, self.singles, self.inputs.budget.steps, candidates, self.options.folds)
+        """Divide the remaining budget."""
+        remaining = self.budget - sum(self.trials.others.values())
+        return outline_for(remaining, self.singles, self.inputs.budget.steps, candidates, self.options.folds)
 
     def _open(self) -> None:
-        """Say in the folder what is searched, before anything else is written there."""
+        """Write the searched configuration into the folder before anything else."""
         write_json(self.folder / CONFIG, values_of(self.config))
 
     def _groups(self, first: Candidate) -> Sequence[Sequence[str]]:
-        """Return the groups of related tasks, as a probe run measures them; none where it cannot."""
+        """Return the groups of related tasks from a probe run; empty if that fails."""
         identity = self.plans.joint(first, 1.0, 1.0).run.identity
         file = self.folder / f"relatedness-{identity}" / "relatedness.json"
         try:
@@ -218,7 +216,7 @@ class _Search:
         return record["groups"]
 
     def _usable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Leave out the candidates that cannot be, or would be too large."""
+        """Return the candidates that are valid and not too large."""
         usable: list[Candidate] = []
         for candidate in candidates:
             try:
@@ -237,11 +235,11 @@ class _Search:
         return usable
 
     def _trainings_in(self, hours: float, first: Candidate) -> float:
-        """Return how many trainings fit into some hours, as one run tells, the first time only."""
+        """Return how many trainings fit into some hours, from the duration of one run, which is measured only once."""
         file = self.folder / HOURS
-        known: dict[str, float] = read_json(file) if is_file(file) else {}
-        if known.get("hours") == hours:
-            return known["budget"]
+        measured: dict[str, float] = read_json(file) if is_file(file) else {}
+        if measured.get("hours") == hours:
+            return measured["budget"]
         shares = usable_shares(self.inputs.budget.steps)
         trial = self.plans.joint(first, shares[-1] if shares else 1.0, 1.0)
         self._open()
@@ -259,11 +257,11 @@ class _Search:
 
     def _say(self, text: str) -> None:
         spent, seconds = self.trials.spent, self.trials.seconds_of_one()
-        left = "" if seconds is None else f", at most {max(0.0, self.budget - spent) * seconds / 60:.0f} min left"
-        self.trials.console.print(f"auto: {text} ({spent:.1f} of {self.budget:.1f} trainings spent{left})")
+        time_left = "" if seconds is None else f", at most {max(0.0, self.budget - spent) * seconds / 60:.0f} min left"
+        self.trials.console.print(f"auto: {text} ({spent:.1f} of {self.budget:.1f} trainings spent{time_left})")
 
     def _finish(self, state: SearchState, stages: Stages) -> AutoResult:
-        """Ship the model, look at test once, and write down what was found."""
+        """Ship the model, score it on test once, and write the record."""
         bundle = self._ship(state)
         winner = state.winner
         assert winner is not None
@@ -272,28 +270,31 @@ class _Search:
             WINNER: [self.trials.folder(winner.trial)],
             SHIPPED: [self.folder / "model"],
         }
-        seen = look(self.config, arms, self.inputs.judged, self.config.train.seed)
+        final_scores = look(self.config, arms, self.inputs.judged, self.config.train.seed)
         parameters = count_parameters(bundle.model)
         size, passes = parameters.total / self.inputs.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.inputs.judged)
-        tasks = {task: task_record(task, state, seen, bundle.model.sharing, self.inputs) for task in self.inputs.judged}
-        told = answer(tasks, size, passes, single_size, self.inputs.options)
+        tasks = {
+            task: task_record(task, state, final_scores, bundle.model.sharing, self.inputs)
+            for task in self.inputs.judged
+        }
+        sentence = answer(tasks, size, passes, single_size, self.inputs.options)
         record = {
-            "answer": told,
+            "answer": sentence,
             "tasks": tasks,
             "size": round(size, 4),
             "passes": round(passes, 4),
             "parameters": parameters.total,
             "singles": {"size": round(single_size, 4), "passes": float(len(tasks))},
-            "rows_per_second": seen.rows_per_second,
+            "rows_per_second": final_scores.rows_per_second,
             "winner": winner.candidate.name,
             "options": {**self.options.model_dump(), "seed": self.config.train.seed},
             "budget": round(self.budget, 4),
             "spent": round(self.trials.spent, 4),
             "seconds_of_one_training": self.trials.seconds_of_one(),
-            "rates": [rate_record(one) for one in state.rates],
+            "rates": [rate_record(rated) for rated in state.rates],
             "candidates": [
-                candidate_record(one, self.folder, self.trials.folder(one.trial)) for one in state.rated
+                candidate_record(rated, self.folder, self.trials.folder(rated.trial)) for rated in state.rated
             ],
             "ladder": [step_record(step) for step in state.steps],
             "evidence": evidence_record(state),
@@ -301,29 +302,29 @@ class _Search:
             "picture": bundle.model.sharing.picture(),
             "notes": [*self.notes, *stages.notes, *doubts(tasks)],
         }  # fmt: skip
-        self._write_config(stages, told, tasks)
+        self._write_config(stages, sentence, tasks)
         write_json(self.folder / RECORD, record)
-        self.trials.console.print(f"auto: {told}")
-        return AutoResult(self.folder, tasks, size, passes, told, self.trials.spent, record)
+        self.trials.console.print(f"auto: {sentence}")
+        return AutoResult(self.folder, tasks, size, passes, sentence, self.trials.spent, record)
 
     def _ship(self, state: SearchState) -> Bundle:
-        """Put the model together, and write it in the place of an earlier one."""
+        """Assemble the model, and write it in place of an earlier one."""
         grafts = [load_bundle(model_folder(state.singles[task])) for task in state.grafted]
         base = [load_bundle(model_folder(state.base))] if state.base is not None else []
         bundle = join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
-        made = self.folder / "model-new"
-        shutil.rmtree(made, ignore_errors=True)
-        save_bundle(made, bundle)
-        put_in_place(made, self.folder / "model")
+        temporary = self.folder / "model-new"
+        shutil.rmtree(temporary, ignore_errors=True)
+        save_bundle(temporary, bundle)
+        put_in_place(temporary, self.folder / "model")
         return bundle
 
-    def _write_config(self, stages: Stages, told: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write the winner as a configuration that trains again, with what became of each task above it."""
+    def _write_config(self, stages: Stages, sentence: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write the configuration of the winner, with the results of each task as comments."""
         winner = stages.state.winner
         assert winner is not None
         values = values_of(winner.candidate.config(self.config, stages.options_of(winner)))
-        lifted = [f"{task}: {one['lifted_by']}" for task, one in tasks.items() if one["lifted_by"]]
-        head = [told, *(one["sentence"] for one in tasks.values())]
+        lifted = [f"{task}: {record['lifted_by']}" for task, record in tasks.items() if record["lifted_by"]]
+        head = [sentence, *(record["sentence"] for record in tasks.values())]
         if lifted:
             head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(lifted)}.")
         text = "".join(f"# {json.dumps(line, ensure_ascii=False)[1:-1]}\n" for line in head)

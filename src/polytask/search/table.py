@@ -1,4 +1,4 @@
-"""A search on the terminal: the answer, each task, and what was tried."""
+"""A search on the terminal: the result, the tasks, and the candidates."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from polytask.tables import add_number, grid
 
 
 def show_search(result: AutoResult, out: Console) -> None:
-    """Print the answer, a table of the tasks, one of the candidates, and what there is to know."""
+    """Print the result, a table of the tasks, a table of the candidates, and the notes."""
     out.print(result.answer)
     out.print()
     table = grid("task", "metric", title="Tasks")
     for name in ("own model", "shipped", "points", "95 %", "above floor"):
         add_number(table, name)
     table.add_column("how", overflow="fold")
-    for task, one in result.tasks.items():
-        score, own, points = _score(one["score"]), _score(one["single"]), _points(one["delta"])
-        table.add_row(task, one["metric"], own, score, points, _span(one), one["likelihood"], one["how"])
+    for task, row in result.tasks.items():
+        score, single_score, points = _score(row["score"]), _score(row["single"]), _points(row["delta"])
+        table.add_row(task, row["metric"], single_score, score, points, _span(row), row["likelihood"], row["how"])
     out.print(table)
     table = grid("candidate", title="Tried: points against the single models, dev rows")
     for name in ("of a training", "worst task", "mean", "size", "passes"):
         add_number(table, name)
-    for one in result.record["candidates"]:
+    for row in result.record["candidates"]:
         table.add_row(
-            one["name"], f"{one['share']:.3g}", _points(one["worst"]), _points(one["mean"]), f"{one['size']:.2f}",
-            f"{one['passes']:.2f}",
+            row["name"], f"{row['share']:.3g}", _points(row["worst"]), _points(row["mean"]), f"{row['size']:.2f}",
+            f"{row['passes']:.2f}",
         )  # fmt: skip
     out.print(table)
-    for one in result.record["ladder"]:
-        out.print(_step(one))
-    for one in result.tasks.values():
-        if one["would_need"]:
-            out.print(one["sentence"])
+    for row in result.record["ladder"]:
+        out.print(_step(row))
+    for row in result.tasks.values():
+        if row["would_need"]:
+            out.print(row["sentence"])
     for note in result.record["notes"]:
-        out.print(f"To know: {note}")
+        out.print(f"Note: {note}")
     spent, budget = result.record["spent"], result.record["budget"]
     out.print(f"{spent:.1f} of {budget:.1f} trainings spent; all figures: {result.folder / 'auto.json'}")
 
@@ -49,8 +49,8 @@ def _step(step: Mapping[str, Any]) -> str:
     if step["why"]:
         return f"{start} was not taken: {step['why']}"
     dev = step["dev"]
-    told = "" if dev is None else f", {_points(dev['delta'])} points on dev"
-    return f"{start}: {'lifts it above the floor' if step['lifts'] else 'does not lift it'}{told}"
+    gain = "" if dev is None else f", {_points(dev['delta'])} points on dev"
+    return f"{start}: {'lifts it above the floor' if step['lifts'] else 'does not lift it'}{gain}"
 
 
 def _score(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The runs of a search: what each costs, and what it scores on dev rows. They never see a test row."""
+"""The runs of a search, with their costs and dev scores. They never see test rows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Trial:
     """One run of a search.
 
     Attributes:
-        cost: in trainings of the configuration.
-        size, passes: of its model, relative to one that shares everything.
+        cost: cost in trainings of the configuration.
+        size, passes: size and passes of its model, relative to one that shares everything.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Trial:
 
 @dataclass
 class Trials:
-    """The runs, in a store in which complete ones are reused.
+    """The runs of a search, in a store that reuses complete ones.
 
     Attributes:
-        rows: that pass the encoder in a training of the configuration.
-        parameters: of one model that shares everything.
-        costs: of the runs so far, by identity.
-        others: costs of what is no run of the store: the measurement of relatedness, steps of the ladder.
-        failed: why a run could not be trained, by identity.
+        rows: rows that pass the encoder in a training of the configuration.
+        parameters: number of parameters of a model that shares everything.
+        costs: costs of the runs so far, by identity.
+        others: costs of work outside the store: the measurement of relatedness, steps of the ladder.
+        failed: reasons of the runs that could not be trained, by identity.
     """
 
     store: RunStore
@@ -62,11 +62,11 @@ class Trials:
 
     @property
     def spent(self) -> float:
-        """What the search has cost so far; runs that were there already count as well."""
+        """Cost of the search so far, including reused runs."""
         return sum(self.costs.values()) + sum(self.others.values())
 
     def plan(self, name: str, config: Config, teachers: Sequence[Path] = ()) -> Trial:
-        """Assemble a run and say what it costs. Raises UserError for what is wrong with it."""
+        """Assemble a run and compute its cost. Raises UserError for invalid input."""
         key = str(config.to_json())
         if key not in self._known:
             assembly = assemble(config)
@@ -75,15 +75,15 @@ class Trials:
             rows = budget.steps * budget.batch_size
             self._known[key] = part_of(name, assembly), rows, size, assembly.model.passes()
         model, rows, size, passes = self._known[key]
-        named = ArmModel(name, config, model.content, model.judged, model.shares)
-        return Trial(name, named.seeded(self.seed, teachers), rows / self.rows, size, passes, model.judged)
+        arm_model = ArmModel(name, config, model.content, model.judged, model.shares)
+        return Trial(name, arm_model.seeded(self.seed, teachers), rows / self.rows, size, passes, model.judged)
 
     def train(self, trials: Sequence[Trial]) -> None:
-        """Train what is not there yet; one that cannot be trained is set down as failed, and the others go on.
+        """Train the missing runs; a run that cannot be trained is recorded as failed, and the others continue.
 
         Raises:
             Interrupted: stopped by Ctrl-C, after saving.
-            UserError: what no run can be blamed for.
+            UserError: an error that is not due to a single run.
         """
         for trial in trials:
             self.costs[trial.run.identity] = trial.cost
@@ -98,12 +98,12 @@ class Trials:
         return self.store.place(trial.run)
 
     def scores(self, trial: Trial) -> dict[str, float | None]:
-        """Return each task's main dev score."""
-        found: dict[str, Any] = read_json(self.folder(trial) / "scores.json")["dev"]
-        return {task: found[task][judged.metric] for task, judged in trial.judged.items()}
+        """Return the main dev score of each task."""
+        dev_scores: dict[str, Any] = read_json(self.folder(trial) / "scores.json")["dev"]
+        return {task: dev_scores[task][judged.metric] for task, judged in trial.judged.items()}
 
     def seconds_of_one(self) -> float | None:
-        """Return the seconds that one training of the configuration takes, as far as the runs tell."""
+        """Return the estimated seconds of one training of the configuration; None if unknown."""
         seconds, cost = 0.0, 0.0
         for identity, each in self.costs.items():
             for folder in self.store.folder.glob(f"*-{identity}"):

@@ -1,4 +1,4 @@
-"""Serving: one model behind HTTP, with micro-batches, limits and a page to try it on."""
+"""Serving a model over HTTP, with micro-batches, limits and a page to try it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ KEY_VARIABLE = "POLYTASK_API_KEY"
 
 
 def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, **options: Any) -> None:  # noqa: ANN401
-    """Answer texts over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
+    """Serve predictions over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
 
     Args:
         model: a run's folder, a model folder, or a loaded model.
-        api_key_file: file with the API key; without it and `api_key` that in the variable POLYTASK_API_KEY, if any.
-        options: those of `ServeOptions`, such as host, port, api_key, max_texts, timeout_s, device and precision.
+        api_key_file: file with the API key; without it and `api_key`, the variable POLYTASK_API_KEY is used, if set.
+        options: options of `ServeOptions`, such as host, port, api_key, max_texts, timeout_s, device and precision.
 
     Raises:
         ConfigError: an option is unknown or out of range.
@@ -36,7 +36,7 @@ def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, 
 
 
 def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
-    """Serve a model until the process is told to stop.
+    """Serve a model until the process is asked to stop.
 
     Raises MissingExtra without the packages of the extra `serve`, ModelError for a bad folder, UserError for a port
     that is taken.
@@ -51,13 +51,16 @@ def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
 def read_options(
     flags: Mapping[str, Any], key_file: Path | None = None, flag: Callable[[str], str] = flag_of
 ) -> ServeOptions:
-    """Return the options of a command line; what is None was not given.
+    """Return the options of a command line; None means not given.
+
+    The API key is the given one, or that in the file, or that in the variable POLYTASK_API_KEY.
 
     Args:
-        flag: what a message calls an option.
+        flags: values of the flags.
+        key_file: file with the API key.
+        flag: turns the name of an option into the one shown in messages.
 
-    The key is the first of: the one given, that in the file, that in the variable POLYTASK_API_KEY.
-    Raises ConfigError for a value that is out of range and for a key file that cannot be read.
+    Raises ConfigError for a value out of range, and for a key file that cannot be read.
     """
     values = {name: value for name, value in flags.items() if value is not None}
     if "api_key" not in values and key_file is not None:

@@ -1,6 +1,6 @@
-"""What the page and /tasks say of a model, from its folder's description; any part of that may be absent.
+"""Information about a model for the page and /tasks, from its folder's description; any part may be missing.
 
-A description that somebody wrote by hand may hold anything: what is not of the expected form is left out.
+A description that was edited by hand may contain anything: values of an unexpected form are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def encoder_of(about: Mapping[str, Any]) -> str:
-    """Return the encoder's hub id; of one that is known by its folder the last part alone."""
+    """Return the encoder's hub id, or only the last part of a path."""
     encoder = about.get("encoder")
     if not isinstance(encoder, str):
         return ""
@@ -23,13 +23,13 @@ def encoder_of(about: Mapping[str, Any]) -> str:
 
 
 def passes_of(about: Mapping[str, Any]) -> float | None:
-    """Return how often a text that asks for all tasks passes an encoder: 1 where all tasks share one."""
-    found = _number(about.get("passes"))
-    return found if found is not None and found > 0 else None
+    """Return the number of encoder passes for a text with all tasks; 1 if all tasks share an encoder."""
+    passes = _number(about.get("passes"))
+    return passes if passes is not None and passes > 0 else None
 
 
 def scores_of(about: Mapping[str, Any], task: str) -> dict[str, dict[str, float | None]]:
-    """Return a task's scores by split and metric; None for one that is undefined."""
+    """Return a task's scores by split and metric; None for undefined ones."""
     return {
         split: {metric: _number(value) for metric, value in _mapping(tasks.get(task)).items()}
         for split, tasks in _mappings(about.get("scores")).items()
@@ -38,15 +38,15 @@ def scores_of(about: Mapping[str, Any], task: str) -> dict[str, dict[str, float 
 
 
 def rows_of(about: Mapping[str, Any], task: str) -> dict[str, int]:
-    """Return how many rows with a label of a task each split had."""
+    """Return the number of rows with a label of a task in each split."""
     rows = _mapping(_facts(about, task).get("rows"))
     return {split: count for split, count in rows.items() if isinstance(count, int) and not isinstance(count, bool)}
 
 
 def range_of(about: Mapping[str, Any], task: str) -> tuple[float, float] | None:
-    """Return the least and the greatest number of the training rows."""
-    found = _facts(about, task).get("range")
-    numbers = [_number(value) for value in found] if isinstance(found, list | tuple) else []
+    """Return the minimum and maximum number in the training rows."""
+    limits = _facts(about, task).get("range")
+    numbers = [_number(value) for value in limits] if isinstance(limits, list | tuple) else []
     low, high = (numbers[0], numbers[-1]) if len(numbers) == 3 else (None, None)
     return None if low is None or high is None or low >= high else (low, high)
 
@@ -56,7 +56,7 @@ def _facts(about: Mapping[str, Any], task: str) -> Mapping[str, Any]:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    """Return a value that is a mapping with texts as keys, an empty one for any other."""
+    """Return a value if it is a mapping with string keys, and an empty one otherwise."""
     return {key: item for key, item in value.items() if isinstance(key, str)} if isinstance(value, Mapping) else {}
 
 
@@ -69,5 +69,5 @@ def _number(value: object) -> float | None:
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of a thousand digits
+    except OverflowError:  # an integer of a thousand digits
         return None

@@ -1,4 +1,4 @@
-"""The application: the routes, their OpenAPI document, the page, and the gate before them."""
+"""The application: the routes, their OpenAPI document, the page, and the middleware in front."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _REFUSALS = {
     401: "the API key is missing or wrong",
     408: "the body did not arrive in time",
     413: "the body or a text is over its limit",
-    422: "the request is not of the form, names an unknown task, or holds too many texts or one that no task can read",
-    429: "too many texts wait; Retry-After says when to try again",
+    422: "the request has the wrong form, names an unknown task, or has too many texts or one that no task can read",
+    429: "too many texts are waiting; Retry-After says when to try again",
     404: "no model of this name is served",
     500: "the model failed on this request",
     503: "the server is stopping",
@@ -58,7 +58,9 @@ def create_app(
     """Return an ASGI application that serves a model.
 
     Args:
-        failed: told when the model's thread ends by an error; by then /health answers 503, and so does every request.
+        model: the model.
+        options: options of the server.
+        failed: called if the model's thread ends with an error; /health and all requests are then answered with 503.
 
     >>> uvicorn.run(create_app(polytask.load("runs/reviews/model")))  # doctest: +SKIP
     """
@@ -71,17 +73,19 @@ def create_app(
         yield
         service.close()
 
-    # The usual pages about the API load scripts from other servers: the document alone is served.
+    # The usual API pages load scripts from other servers, so only the document is served.
     api = FastAPI(
-        title="polytask", version=__version__, description="One text model that answers several questions.",
+        title="polytask", version=__version__, description="One text model for several tasks.",
         docs_url=None, redoc_url=None, lifespan=lifespan,
     )  # fmt: skip
     answers = _refusals(400, 401, 408, 413, 422, 429, 500, 503, 504)
     answers[200] = {"content": {"application/json": {"example": example[1]}}}
-    # The route reads the body itself: sizes first, and beside the event loop.
+    # The route reads the body itself: sizes first, and outside the event loop.
     body = {"requestBody": _body("PredictRequest")}
     api.post("/predict", response_model=PredictResponse, responses=answers, openapi_extra=body)(service.predict)
-    faulty: dict[int | str, dict[str, Any]] = {422: {"model": Faults, "description": "no head answers the questions"}}
+    faulty: dict[int | str, dict[str, Any]] = {
+        422: {"model": Faults, "description": "no head can answer the questions"}
+    }
     refusals = _refusals(400, 401, 408, 413, 429, 500, 503, 504) | faulty
     body = {"requestBody": _body("SystemOneRequest")}
     route = api.post("/v1/systemone", response_model=SystemOneResponse, responses=refusals, openapi_extra=body)
@@ -89,8 +93,8 @@ def create_app(
     api.get("/tasks", response_model=TasksResponse, responses=_refusals(401))(service.tasks)
     unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": _REFUSALS[503]}}
     api.get("/health", response_model=Health, responses=unready)(service.health)
-    shown: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-    api.get("/metrics", response_class=Response, responses=shown | _refusals(401))(service.exposed)
+    text_response: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    api.get("/metrics", response_class=Response, responses=text_response | _refusals(401))(service.exposed)
     inference = InferenceRoutes(service)
     _add_inference(api, inference)
     page = files("polytask.serving").joinpath("page.html").read_text("utf-8")
@@ -98,7 +102,7 @@ def create_app(
 
     @api.get("/", response_class=HTMLResponse)
     async def show_page() -> Response:  # pyright: ignore[reportUnusedFunction]
-        """Show a page where a person types a text and sees all answers."""
+        """Show a page to enter a text and see all predictions."""
         return HTMLResponse(page, headers=headers)
 
     api.add_exception_handler(HTTPException, _refused)
@@ -128,7 +132,7 @@ def _add_inference(api: FastAPI, inference: InferenceRoutes) -> None:
 
 
 def _body(form: str) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a body."""
+    """Return the description of a body in the OpenAPI document."""
     return {"required": True, "content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{form}"}}}}
 
 
@@ -141,51 +145,51 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _policy(page: str) -> str:
-    """Return the page's content security policy: its own script and style, and this server, nothing else."""
+    """Return the content security policy of the page: only its own script and style, and this server."""
     allowed: dict[str, list[str]] = {"script": [], "style": []}
     for kind, text in _INLINE.findall(page):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         allowed[kind].append(f"'sha256-{digest}'")
-    own = [f"{kind}-src {' '.join(hashes)}" for kind, hashes in allowed.items()]
+    directives = [f"{kind}-src {' '.join(hashes)}" for kind, hashes in allowed.items()]
     rest = ["connect-src 'self'", "img-src data:", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
-    return "; ".join(["default-src 'none'", *own, *rest])
+    return "; ".join(["default-src 'none'", *directives, *rest])
 
 
 def _document(api: FastAPI, service: Service, example: dict[str, Any]) -> None:
-    """Write what only this server knows into the OpenAPI document: an example, its tasks and limits, its key."""
-    found = api.openapi()
+    """Add what is specific to this server to the OpenAPI document: an example, its tasks and limits, its key."""
+    document = api.openapi()
     form = PredictRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    found["components"]["schemas"] |= {**form.pop("$defs", {}), "PredictRequest": form}
+    document["components"]["schemas"] |= {**form.pop("$defs", {}), "PredictRequest": form}
     form["examples"] = [example, {**example, "tasks": [service.names[0]]}]
     form["properties"]["texts"]["maxItems"] = service.options.max_texts
     names = next(part for part in form["properties"]["tasks"]["anyOf"] if part["type"] == "array")
     names["items"]["enum"] = list(service.names)
-    asked = SystemOneRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    found["components"]["schemas"] |= {**asked.pop("$defs", {}), "SystemOneRequest": asked}
+    typed_form = SystemOneRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    document["components"]["schemas"] |= {**typed_form.pop("$defs", {}), "SystemOneRequest": typed_form}
     if service.typed_example is not None:
-        asked["examples"] = [service.typed_example]
+        typed_form["examples"] = [service.typed_example]
     if service.options.api_key is not None:
         keys = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
-        found["components"]["securitySchemes"] = keys
-        for path in found["paths"].keys() - OPEN:
-            for operation in found["paths"][path].values():
+        document["components"]["securitySchemes"] = keys
+        for path in document["paths"].keys() - OPEN:
+            for operation in document["paths"][path].values():
                 operation["security"] = [{name: []} for name in keys]
 
 
 def _document_inference(api: FastAPI, inference: InferenceRoutes) -> None:
-    """Write the form of a request, and the one model's name, into the OpenAPI document."""
-    found = api.openapi()
+    """Add the form of a request and the name of the model to the OpenAPI document."""
+    document = api.openapi()
     form = InferenceRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
-    found["components"]["schemas"] |= {**form.pop("$defs", {}), "InferenceRequest": form}
+    document["components"]["schemas"] |= {**form.pop("$defs", {}), "InferenceRequest": form}
     form["examples"] = [inference.example]
-    for path, operations in found["paths"].items():
+    for path, operations in document["paths"].items():
         if not path.startswith(ROOT):
             continue
         for operation in operations.values():
-            operation["responses"].pop("422", None)  # of FastAPI's own checks of the path, which cannot fail
+            operation["responses"].pop("422", None)  # from FastAPI's own checks of the path, which cannot fail
             for parameter in operation.get("parameters", []):
                 parameter["schema"]["enum"] = [inference.name]
 
@@ -196,21 +200,21 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _wrong_method(service: Service, request: Request, error: Exception) -> Response:
-    """Say how a route is asked, to a person who opened its address in a browser too."""
+    """Explain how to call a route, also to a user who opened its URL in a browser."""
     allowed = (getattr(error, "headers", None) or {}).get("Allow", "POST")
-    told = f"{request.method} {request.url.path[:80]}: this address takes {allowed} only"
+    message = f"{request.method} {request.url.path[:80]}: this address accepts only {allowed}"
     example = {"/predict": service.example[0], "/v1/systemone": service.typed_example}.get(request.url.path)
     if example is not None:
         key = "" if service.options.api_key is None else " -H 'Authorization: Bearer KEY'"
         body = shlex.quote(json.dumps(example, ensure_ascii=False))
-        told += (
+        message += (
             f"; to try the model, open {request.base_url} in a browser, or send JSON:\n\n"
             f"curl {shlex.quote(str(request.url))}{key} -H 'Content-Type: application/json' -d {body}\n"
         )
     headers = {"Allow": allowed}
     if "text/html" in request.headers.get("accept", ""):
-        return PlainTextResponse(told, 405, headers)
-    return refusal(request.scope["path"], told, 405, headers)
+        return PlainTextResponse(message, 405, headers)
+    return refusal(request.scope["path"], message, 405, headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

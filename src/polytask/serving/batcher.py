@@ -1,7 +1,7 @@
-"""Micro-batches: while the model is busy requests queue, and what has queued is answered together.
+"""Micro-batches: requests queue while the model is busy, and are then predicted together.
 
-Nothing waits for company: an idle model takes the next request at once. So one client loses no time, and many share
-passes through the encoder.
+An idle model takes the next request at once, without waiting for more. So a single client loses no time, and many
+clients share passes through the encoder.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from polytask.predict.record import Record
     from polytask.tasks import Task
 
-# Bytes of text that one token stands for, to estimate a batch's size before it is tokenised: English has about four
-# letters a token, Chinese one character of three bytes.
+# Bytes of text per token, to estimate the size of a batch before tokenisation: English has about four letters per
+# token, Chinese one character of three bytes.
 BYTES_A_TOKEN = 4
 
 
 class Predictor(Protocol):
-    """What the server asks of a model; `polytask.predict` offers it."""
+    """The interface of a model that the server needs; `polytask.predict` implements it."""
 
     @property
     def tasks(self) -> Mapping[str, Task]: ...
@@ -44,24 +44,24 @@ class Predictor(Protocol):
     def answers(
         self, records: Sequence[Record], tasks: Sequence[str] | None = None, *, long: Long = "truncate"
     ) -> Iterator[TextPrediction]:
-        """Answer records in their order."""
+        """Predict records in order."""
         ...
 
 
 class QueueFull(PolytaskError):
-    """No room for a request; `retry_s` is when there should be some."""
+    """The queue is full; `retry_s` is the suggested waiting time in seconds."""
 
     def __init__(self, queued: int, most: int, retry_s: int) -> None:
         self.retry_s = retry_s
-        super().__init__(f"{queued} texts are waiting, and at most {most} may; try again in {retry_s} s")
+        super().__init__(f"{queued} texts are waiting, the maximum is {most}; try again in {retry_s} s")
 
 
 class Stopping(PolytaskError):
-    """The server is stopping and takes no more requests."""
+    """The server is stopping and accepts no more requests."""
 
 
 class ModelFailed(Exception):
-    """The model's thread met something that is no ordinary exception, such as a panic in a library's Rust code."""
+    """The model's thread ended with an unusual exception, such as a panic in a library's Rust code."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ class Ticket:
     """A request in the queue.
 
     Attributes:
-        tokens: of all its texts, as estimated.
-        answered: what the handler awaits; cancelled when nobody waits any more.
+        tokens: estimated number of tokens in all its texts.
+        answered: future that the handler awaits; cancelled when nobody waits any more.
     """
 
     records: Sequence[Record]
@@ -81,10 +81,10 @@ class Ticket:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one micro-batch was.
+    """Statistics of one micro-batch.
 
     Attributes:
-        seconds: that the model took.
+        seconds: time that the model took.
     """
 
     requests: int
@@ -93,14 +93,15 @@ class MicroBatch:
 
 
 class Batcher:
-    """The queue, and the one thread that owns the model.
+    """The queue, and the single thread that owns the model.
 
     Args:
-        most_texts, most_tokens: of a micro-batch; a larger request runs alone.
-        most_queued: texts that may wait.
-        long: what becomes of texts that are longer than the model reads.
-        ran: told of each micro-batch, in the model's thread.
-        failed: told when the thread ends by an error; nothing is answered any more.
+        model: the model.
+        most_texts, most_tokens: maximum size of a micro-batch; a larger request runs alone.
+        most_queued: maximum number of waiting texts.
+        long: how to handle texts that are longer than the model reads.
+        ran: called after each micro-batch, in the model's thread.
+        failed: called if the thread ends with an error; no more requests are answered then.
     """
 
     def __init__(
@@ -121,18 +122,18 @@ class Batcher:
 
     @property
     def queued(self) -> int:
-        """Number of texts that wait."""
+        """Number of waiting texts."""
         with self._changed:
             return self._queued()
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether requests are accepted."""
         return self._thread.is_alive() and not self._closed
 
     @property
     def failed(self) -> bool:
-        """Whether the model's thread ended by an error, so that nothing is answered any more."""
+        """Whether the model's thread ended with an error, so that no more requests are answered."""
         return self._broken
 
     def start(self) -> None:
@@ -140,7 +141,7 @@ class Batcher:
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more requests, answer those that wait, and end the thread."""
+        """Accept no more requests, answer the waiting ones, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -148,10 +149,11 @@ class Batcher:
             self._thread.join()
 
     def put(self, records: Sequence[Record], tasks: tuple[str, ...]) -> Ticket:
-        """Queue a request, in the event loop that awaits it. Raises QueueFull and Stopping.
+        """Queue a request, from the event loop that awaits it. Raises QueueFull and Stopping.
 
         Args:
-            tasks: in the model's order, each once; requests of the same tasks run together.
+            records: the records of the request.
+            tasks: names in the model's order, without duplicates; requests for the same tasks run together.
         """
         answered: asyncio.Future[list[TextPrediction]] = asyncio.get_running_loop().create_future()
         ticket = Ticket(records, tasks, sum(self._estimate(record) for record in records), answered)
@@ -167,7 +169,7 @@ class Batcher:
         return ticket
 
     def drop(self, ticket: Ticket) -> None:
-        """Forget a request that nobody waits for; when it is running already, its answers are thrown away."""
+        """Drop a request that nobody waits for; if it is running already, its predictions are discarded."""
         if not ticket.answered.cancel():
             return
         with self._changed:
@@ -184,23 +186,23 @@ class Batcher:
         return tokens if self._long == "windows" else min(self._model.tokens.max_tokens, tokens)
 
     def _take(self) -> list[Ticket]:
-        """Wait for requests and take the oldest, with all others of the same tasks that fit; none at the end."""
+        """Wait for requests, and return the oldest with all others for the same tasks that fit; none at the end."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            taken: list[Ticket] = []
-            left: deque[Ticket] = deque()
+            batch: list[Ticket] = []
+            remaining: deque[Ticket] = deque()
             texts = tokens = 0
             for ticket in self._waiting:
                 texts_then, tokens_then = texts + len(ticket.records), tokens + ticket.tokens
                 fits = texts_then <= self._most_texts and tokens_then <= self._most_tokens
-                if not taken or (fits and ticket.tasks == taken[0].tasks):
-                    taken.append(ticket)
+                if not batch or (fits and ticket.tasks == batch[0].tasks):
+                    batch.append(ticket)
                     texts, tokens = texts_then, tokens_then
                 else:
-                    left.append(ticket)
-            self._waiting = left
-            return taken
+                    remaining.append(ticket)
+            self._waiting = remaining
+            return batch
 
     def _work(self) -> None:
         tickets: list[Ticket] = []
@@ -212,18 +214,18 @@ class Batcher:
             self._give_up(tickets, error)
 
     def _give_up(self, running: Sequence[Ticket], error: BaseException) -> None:
-        """Fail all requests, those to come too, and tell that nothing is answered any more."""
+        """Fail all requests, including future ones, and report that the batcher has failed."""
         with self._changed:
             self._closed = self._broken = True
-            left = [*running, *self._waiting]
+            pending = [*running, *self._waiting]
             self._waiting.clear()
-        if left:
-            _deliver(left, [_ordinary(error)] * len(left))
+        if pending:
+            _deliver(pending, [_ordinary(error)] * len(pending))
         if self._failed is not None:
             self._failed()
 
     def _answer(self, tickets: Sequence[Ticket]) -> None:
-        """Answer requests together; when that fails each one alone, so that only the culprit fails."""
+        """Predict requests together; if that fails, each one alone, so that only the culprit fails."""
         tickets = [ticket for ticket in tickets if not ticket.answered.cancelled()]
         if not tickets:
             return
@@ -252,7 +254,7 @@ class Batcher:
 
 
 def _ordinary(error: BaseException) -> Exception:
-    """Return an exception that a future takes: not one that ends a program, and no StopIteration."""
+    """Return an exception that a future accepts, other than those that end a program and StopIteration."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failed = ModelFailed(type(error).__name__)
@@ -261,7 +263,7 @@ def _ordinary(error: BaseException) -> Exception:
 
 
 def _deliver(tickets: Sequence[Ticket], outcomes: Sequence[list[TextPrediction] | Exception]) -> None:
-    """Hand the outcomes over to the event loop, all at once."""
+    """Pass all outcomes to the event loop at once."""
 
     def settle() -> None:
         for ticket, outcome in zip(tickets, outcomes, strict=True):
@@ -275,5 +277,5 @@ def _deliver(tickets: Sequence[Ticket], outcomes: Sequence[list[TextPrediction] 
     loop = tickets[0].answered.get_loop()
     try:
         loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop has ended, and so has everyone who waited
+    except RuntimeError:  # the loop has ended, and nobody is waiting any more
         return

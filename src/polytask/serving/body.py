@@ -1,7 +1,7 @@
-"""The body of a request, read value by value, up to the first one that is too much or has no place there.
+"""Incremental parser of request bodies, which stops at the first value that is invalid or exceeds a limit.
 
-`json.loads` is one call that holds up every other thread, and so the event loop, until it has read all of a body: 20 ms
-for a megabyte of numbers, of which the first shows that it is no list of texts.
+`json.loads` is a single call that blocks all other threads, and so the event loop, until it has read the whole body:
+20 ms for a megabyte of numbers, although the first one shows that it is not a list of texts.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, TypeAlias
 from polytask.errors import PolytaskError, nearest
 from polytask.serving.options import ServeOptions
 
-# What names no size of the model's, but would take time: tasks may be named again and again, and columns be empty.
+# Limits on what does not depend on the model but takes time: tasks may be repeated, and columns empty.
 MOST_TASKS = MOST_COLUMNS = 1000
 UNFORMED = 'expected an object {"texts": [...], "tasks": [...]} with the header Content-Type: application/json'
 KINDS = "a text, a list of two texts, or an object whose values are texts or lists of texts (columns)"
 _SPACE = re.compile(r"[ \t\n\r]*")
-# How values begin that are JSON, and neither an object nor a list nor a text.
+# The first characters of JSON values other than objects, lists and texts.
 _OTHERS = frozenset("-0123456789tfnNI")
-# Reads the one value that begins somewhere; here never an object or a list.
+# Reads the single value at a position, which is never an object or a list here.
 _DECODER: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
 Reader: TypeAlias = "Callable[[JsonValues, ServeOptions], Any]"
 
 
 class RequestRefused(PolytaskError):
-    """A request that is not answered, with the status that says so."""
+    """A rejected request, with its HTTP status."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -36,40 +36,42 @@ class RequestRefused(PolytaskError):
 
 
 def read_body(body: bytes, options: ServeOptions) -> dict[str, Any]:
-    """Return the object that a body holds, with the sizes and types of its values checked.
+    """Return the object in a body, with the sizes and types of its values checked.
 
-    Raises Refused where it is of another form or too large, ValueError where it is no JSON in UTF-8.
+    Raises RequestRefused if it has another form or is too large, ValueError if it is not JSON in UTF-8.
     """
     return read_fields(body, _READERS, options, UNFORMED)
 
 
 def read_fields(body: bytes, readers: Mapping[str, Reader], options: ServeOptions, unformed: str) -> dict[str, Any]:
-    """Return the object that a body holds, each of its values as its reader takes it.
+    """Return the object in a body, with each value read by the reader of its key.
 
     Args:
-        readers: by key; others are refused.
-        unformed: what is told where the body is no object.
+        body: the body.
+        readers: readers by key; other keys are rejected.
+        options: limits of the server.
+        unformed: message if the body is not an object.
 
-    Raises Refused and ValueError as `read_body` does.
+    Raises RequestRefused and ValueError like `read_body`.
     """
     values = JsonValues(body.decode(json.detect_encoding(body), "surrogatepass"))
     if values.next() in _OTHERS | {"[", '"'}:
         raise RequestRefused(422, unformed)
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key in values.names():
         if key not in readers:
             raise RequestRefused(422, f"found the key {key[:80]!r}; {nearest(key[:80], readers)}")
-        found[key] = readers[key](values, options)
+        fields[key] = readers[key](values, options)
     if values.next():
         raise json.JSONDecodeError("Extra data", values.text, values.at)
-    return found
+    return fields
 
 
 class JsonValues:
-    """The values of a JSON text, one after another.
+    """Reads the values of a JSON text one after another.
 
     Attributes:
-        at: where the next one begins.
+        at: position of the next value.
     """
 
     def __init__(self, text: str) -> None:
@@ -77,13 +79,13 @@ class JsonValues:
         self.at = 0
 
     def next(self) -> str:
-        """Return the next character beside white space, and leave it there; nothing at the end."""
+        """Return the next non-space character without consuming it; empty at the end."""
         space = _SPACE.match(self.text, self.at)
         self.at = self.at if space is None else space.end()
         return self.text[self.at : self.at + 1]
 
     def scalar(self) -> Any:  # noqa: ANN401
-        """Take a text, number or word."""
+        """Read a text, number or literal."""
         try:
             value, self.at = _scan(self.text, self.at)
         except StopIteration:
@@ -91,7 +93,7 @@ class JsonValues:
         return value
 
     def names(self) -> Iterator[str]:
-        """Yield the keys of an object; who is given one takes its value. Raises Refused for a key that stands twice."""
+        """Yield the keys of an object; the caller reads each value. Raises RequestRefused for a duplicate key."""
         seen: set[str] = set()
         for _ in self._parts("{", "}"):
             if self.next() != '"':
@@ -104,24 +106,24 @@ class JsonValues:
             yield key
 
     def texts(self, place: str, expected: str) -> Iterator[str]:
-        """Yield the items of a list of texts. Raises Refused for another item, with its place."""
+        """Yield the items of a list of texts. Raises RequestRefused for any other item, with its place."""
         for index, _ in enumerate(self.items()):
             if self.next() != '"':
                 self.refuse(f"{place}[{index}]", expected)
             yield self.scalar()
 
     def items(self) -> Iterator[None]:
-        """Stop before each item of a list, for who takes it."""
+        """Yield before each item of a list; the caller reads the item."""
         return self._parts("[", "]")
 
     def refuse(self, place: str, expected: str) -> None:
-        """Raise Refused for a value of another type, and JSONDecodeError where there is no value."""
+        """Raise RequestRefused for a value of the wrong type, and JSONDecodeError if there is no value."""
         if self.next() in _OTHERS | {"[", "{", '"'}:
             raise RequestRefused(422, f"{place}: {expected}")
         raise self.wrong("Expecting value")
 
     def wrong(self, message: str) -> json.JSONDecodeError:
-        """Return the error that the text is no JSON at this place."""
+        """Return the error for invalid JSON at this position."""
         return json.JSONDecodeError(message, self.text, self.at)
 
     def _take(self, character: str) -> None:
@@ -143,16 +145,16 @@ class JsonValues:
 def _read_texts(values: JsonValues, options: ServeOptions) -> list[Any]:
     if values.next() != "[":
         values.refuse("texts", "input should be a valid list")
-    found: list[Any] = []
+    records: list[Any] = []
     for _ in values.items():
-        if len(found) == options.max_texts:
-            raise RequestRefused(422, f"texts: found more than {len(found)}; at most {len(found)} a request")
-        found.append(read_record(values, f"texts[{len(found)}]", options.max_characters))
-    return found
+        if len(records) == options.max_texts:
+            raise RequestRefused(422, f"texts: found more than {len(records)}; at most {len(records)} a request")
+        records.append(read_record(values, f"texts[{len(records)}]", options.max_characters))
+    return records
 
 
 def read_record(values: JsonValues, place: str, most: int) -> Any:  # noqa: ANN401
-    """Take a text, a pair, or a row of texts and lists of texts, of so many characters at most."""
+    """Read a text, a pair, or a row of texts and lists of texts, up to a number of characters."""
     kind = values.next()
     if kind == '"':
         return _counted(values.scalar(), 0, place, most)
@@ -178,16 +180,16 @@ def read_record(values: JsonValues, place: str, most: int) -> Any:  # noqa: ANN4
 
 
 def _read_list(values: JsonValues, place: str, size: int, most: int) -> list[str]:
-    """Take a list of texts, of which each counts for a character more, so that empty ones count too."""
-    found: list[str] = []
+    """Read a list of texts; each counts one extra character, so that empty ones count too."""
+    items: list[str] = []
     for item in values.texts(place, f"expected {KINDS}"):
-        found.append(_counted(item, size + 1, place, most))
+        items.append(_counted(item, size + 1, place, most))
         size += len(item) + 1
-    return found
+    return items
 
 
 def _counted(text: str, size: int, place: str, most: int) -> str:
-    """Return a text. Raises Refused where it makes a record too long, which has so many characters already."""
+    """Return a text. Raises RequestRefused if it makes a record of `size` characters too long."""
     if size + len(text) > most:
         raise RequestRefused(413, f"{place}: found {size + len(text)} characters or more; at most {most}")
     return text
@@ -199,12 +201,12 @@ def _read_tasks(values: JsonValues, options: ServeOptions) -> list[str] | None:
         return values.scalar()
     if values.next() != "[":
         values.refuse("tasks", "input should be a valid list")
-    found: list[str] = []
+    names: list[str] = []
     for name in values.texts("tasks", "input should be a valid string"):
-        if len(found) == MOST_TASKS:
+        if len(names) == MOST_TASKS:
             raise RequestRefused(422, f"tasks: found more than {MOST_TASKS}; at most {MOST_TASKS} a request")
-        found.append(name)
-    return found
+        names.append(name)
+    return names
 
 
 _READERS: dict[str, Reader] = {"texts": _read_texts, "tasks": _read_tasks}

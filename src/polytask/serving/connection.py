@@ -1,4 +1,4 @@
-"""What guards a connection before there is a request: how many there are, and how long each may be silent."""
+"""Limits on connections before there is a request: their number, and how long each may be silent."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(_REFUSAL), _REFUSAL)
 )
-# asyncio's own words for a process without file descriptors; it says them once for each connection that it tried.
+# asyncio's message for a process without free file descriptors, logged once per attempted connection.
 _NO_DESCRIPTORS = "socket.accept() out of system resource"
 _SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Of the connections of a server.
+    """Limits on the connections of a server.
 
     Attributes:
-        most: connections at once.
-        timeout_s: for a request's head to arrive, and for a client to read an answer.
-        dropped: told of each connection that is cut or refused, with the cause.
+        most: maximum number of simultaneous connections.
+        timeout_s: time in seconds for the head of a request to arrive, and for a client to read a response.
+        dropped: called with the cause for each connection that is closed or rejected.
     """
 
     most: int
@@ -38,9 +38,9 @@ class ConnectionLimits:
 
 
 class Connection(H11Protocol):
-    """A connection of uvicorn that ends when a client neither finishes the head of a request nor reads its answer.
+    """A uvicorn connection that closes if a client does not finish the head of a request or read the response.
 
-    uvicorn itself waits for ever for both; bodies are timed by the gate.
+    uvicorn itself waits for both indefinitely; the middleware limits the time for bodies.
     """
 
     def __init__(self, *arguments: Any, limits: ConnectionLimits, **options: Any) -> None:  # noqa: ANN401
@@ -51,7 +51,9 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of every byte that is not taken
+        transport.set_write_buffer_limits(
+            high=0
+        )  # so that `pause_writing` is called for every byte that the client has not read
         if len(self.connections) > self._limits.most:
             self._limits.dropped("too many connections")
             transport.write(_FULL)
@@ -93,7 +95,7 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 class LoopErrors:
-    """What the event loop tells of errors that belong to no request: one line each, and few of the same kind."""
+    """Logs errors of the event loop that belong to no request: one line each, and few of the same kind."""
 
     def __init__(self) -> None:
         self._told = float("-inf")
@@ -110,7 +112,7 @@ class LoopErrors:
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Raise the limit of open files to what so many connections need, as far as the system lets a process do it."""
+    """Raise the limit of open files for this number of connections, as far as the system allows."""
     try:
         import resource
     except ImportError:  # not on Windows

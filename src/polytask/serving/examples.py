@@ -1,4 +1,4 @@
-"""Texts to try a model on. They are a part of the package: training rows may be private, and are never shown."""
+"""Example texts to try a model. They are part of the package: training rows may be private, and are never shown."""
 
 from __future__ import annotations
 
@@ -51,30 +51,34 @@ _KANA = re.compile(r"[\u3040-\u30ff]")
 
 
 def examples_for(tasks: Iterable[Task], vocabulary: Iterable[str]) -> list[Example]:
-    """Return what a model can read: three texts, pairs where all of its tasks read pairs, one pair where some do.
+    """Return examples that a model can read: three texts, or pairs if all tasks read pairs, or one pair if some do.
 
-    Where some of its tasks choose among options, a row with options is the last of them, and the only one where all do.
-    They are Chinese where a label is, or where a third of the encoder's tokens hold Chinese characters; else English.
+    If some tasks choose among options, the last example is a row with options; if all do, it is the only one.
+    The examples are Chinese if a label is, or if a third of the encoder's tokens contain Chinese characters.
     """
     listed = list(tasks)
-    found = CHINESE if _is_chinese([label for task in listed for label in task.labels], list(vocabulary)) else ENGLISH
+    language = (
+        CHINESE if _is_chinese([label for task in listed for label in task.labels], list(vocabulary)) else ENGLISH
+    )
     choosing = [task for task in listed if task.options_column is not None]
-    rows: list[Example] = [_question(choosing, found)] if choosing else []
+    rows: list[Example] = [_question(choosing, language)] if choosing else []
     paired = [task.options.inputs.second is not None for task in listed if task.options_column is None]
     if not paired:
         return rows
     if all(paired):
-        return [*found.pairs[: 3 - len(rows)], *rows]
-    texts: list[Example] = [*found.texts[:2], found.pairs[0]] if any(paired) else list(found.texts)
+        return [*language.pairs[: 3 - len(rows)], *rows]
+    texts: list[Example] = [*language.texts[:2], language.pairs[0]] if any(paired) else list(language.texts)
     return [*texts[: 3 - len(rows)], *rows]
 
 
 def _question(tasks: Iterable[Task], examples: Examples) -> dict[str, str | list[str]]:
-    """Return a row in which each of some tasks finds a text and options."""
+    """Return a row with a text and options for each of some tasks."""
     row: dict[str, str | list[str]] = {}
     for task in tasks:
         inputs = task.options.inputs
-        row |= dict.fromkeys([one for one in (inputs.first, inputs.second) if one is not None], examples.question)
+        row |= dict.fromkeys(
+            [column for column in (inputs.first, inputs.second) if column is not None], examples.question
+        )
         row[str(task.options_column)] = list(examples.options)
     return row
 

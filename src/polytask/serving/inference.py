@@ -23,14 +23,14 @@ from polytask.version import __version__
 if TYPE_CHECKING:
     from polytask.predict.predictor import TextPrediction
 
-# Where the protocol lies; there every refusal is {"error": ...}.
+# Path of the protocol, below which every rejection has the form {"error": ...}.
 ROOT = "/v2"
-# The model's name where the server has none.
+# Name of the model if the server has none.
 UNNAMED = "polytask"
 
 
 class InferenceRoutes:
-    """The routes' work; checks, queue and answers are those of `POST /predict`."""
+    """Handlers of the routes; checks, queue and predictions are those of `POST /predict`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -46,36 +46,36 @@ class InferenceRoutes:
         (row,) = self._service.example[0]["texts"]
         if isinstance(row, list):
             inputs = [task.options.inputs for task in self._service.model.tasks.values()]
-            pair = next(one for one in inputs if one.second is not None)
+            pair = next(task_inputs for task_inputs in inputs if task_inputs.second is not None)
             row = dict(zip((pair.first, pair.second), row, strict=True))
         cells = {"text": row} if isinstance(row, str) else row
         texts = {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in cells.items()}
-        given = [{"name": name, "shape": [1], "datatype": "BYTES", "data": [text]} for name, text in texts.items()]
-        return {"inputs": given}
+        tensors = [{"name": name, "shape": [1], "datatype": "BYTES", "data": [text]} for name, text in texts.items()]
+        return {"inputs": tensors}
 
     async def server(self) -> Response:
-        """Tell the server's name and version, and which extensions of the protocol it has."""
-        told = ServerMetadata(name="polytask", version=__version__, extensions=["binary_tensor_data"])
-        return JSONResponse(told.model_dump())
+        """Return the name and version of the server, and its extensions of the protocol."""
+        metadata = ServerMetadata(name="polytask", version=__version__, extensions=["binary_tensor_data"])
+        return JSONResponse(metadata.model_dump())
 
     async def live(self) -> Response:
-        """Tell whether the server lives: it does while it stops, and no more when the model's thread has failed."""
+        """Return whether the server is alive: true while it is stopping, false once the model's thread has failed."""
         live = not self._service.batcher.failed
         return JSONResponse({"live": live}, 200 if live else 503)
 
     async def ready(self) -> Response:
-        """Tell whether the server takes requests."""
+        """Return whether the server accepts requests."""
         ready = self._service.batcher.ready
         return JSONResponse({"live": not self._service.batcher.failed, "ready": ready}, 200 if ready else 503)
 
     async def model_ready(self, name: str) -> Response:
-        """Tell whether the model takes requests."""
+        """Return whether the model accepts requests."""
         self._require_served(name)
         ready = self._service.batcher.ready
         return JSONResponse({"name": self.name, "ready": ready}, 200 if ready else 503)
 
     async def model(self, name: str) -> Response:
-        """Tell the model's inputs and outputs."""
+        """Return the inputs and outputs of the model."""
         self._require_served(name)
         return JSONResponse(self._metadata)
 
@@ -83,16 +83,16 @@ class InferenceRoutes:
     def _metadata(self) -> dict[str, Any]:
         outputs = [output.metadata for output in self._outputs.values()]
         inputs = inputs_of(self._service.model.tasks)
-        told = ModelMetadata(name=self.name, platform="polytask", inputs=inputs, outputs=outputs)
-        return told.model_dump(exclude_defaults=True)
+        metadata = ModelMetadata(name=self.name, platform="polytask", inputs=inputs, outputs=outputs)
+        return metadata.model_dump(exclude_defaults=True)
 
     async def infer(self, name: str, request: Request) -> Response:
-        """Answer rows that are given by columns: one tensor for each part of an answer."""
+        """Predict rows that are given by columns; the response has one tensor for each part of a prediction."""
         self._require_served(name)
         try:
-            asked = await self._read(request)
-            wanted = self._wanted(asked)
-            records, tasks = await self._service.beside(self._checked, asked, wanted)
+            inference = await self._read(request)
+            wanted = self._wanted(inference)
+            records, tasks = await self._service.in_thread(self._checked, inference, wanted)
             answers = await self._service.answers(records, tasks, request)
         except RequestRefused as error:
             raise HTTPException(_status(error.status), str(error)) from None
@@ -101,7 +101,7 @@ class InferenceRoutes:
         if answers is None:
             return Response(status_code=499)  # nobody reads it
         self._service.note_answered(answers, request)
-        return await self._service.beside(self._response, asked, tasks, wanted, answers)
+        return await self._service.in_thread(self._response, inference, tasks, wanted, answers)
 
     def _require_served(self, name: str) -> None:
         if name != self.name:
@@ -109,40 +109,40 @@ class InferenceRoutes:
 
     async def _read(self, request: Request) -> Inference:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind and not kind.startswith("application/"):  # what a page of another site can send unasked
+        if kind and not kind.startswith("application/"):  # which a page of another site could send
             raise RequestRefused(400, f"found the Content-Type {kind[:80]!r}; accepted: application/json")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise RequestRefused(400, "found a compressed body; send it as it is")
         length = request.headers.get(JSON_LENGTH)
         accepted = accepted_inputs(self._service.model.tasks)
-        read = functools.partial(read_inference, json_length=length, accepted=accepted)
-        return await self._service.read_body(request, read)
+        reader = functools.partial(read_inference, json_length=length, accepted=accepted)
+        return await self._service.read_body(request, reader)
 
-    def _checked(self, asked: Inference, wanted: dict[str, Output] | None) -> tuple[list[Record], tuple[str, ...]]:
-        """Return the rows, and the tasks that answer them. Raises Refused, or 422 where no task can read one."""
-        records = _records(asked)
+    def _checked(self, inference: Inference, wanted: dict[str, Output] | None) -> tuple[list[Record], tuple[str, ...]]:
+        """Return the rows and their tasks. Raises RequestRefused, or 422 if no task can read a row."""
+        records = _records(inference)
         tasks = self._reading(records[0], wanted)
         self._service.require_readable(records, tasks, "inputs, row {}")
         return records, tasks
 
-    def _wanted(self, asked: Inference) -> dict[str, Output] | None:
-        """Return the outputs that are asked for, None for all. Raises Refused for one that is not there."""
-        if asked.outputs is None:
+    def _wanted(self, inference: Inference) -> dict[str, Output] | None:
+        """Return the requested outputs, None for all. Raises RequestRefused for an unknown one."""
+        if inference.outputs is None:
             return None
-        for name in asked.outputs:
+        for name in inference.outputs:
             if name not in self._outputs:
                 raise RequestRefused(400, f"outputs: found {name[:80]!r}; {nearest(name[:80], self._outputs)}")
-        return {name: self._outputs[name] for name in asked.outputs}
+        return {name: self._outputs[name] for name in inference.outputs}
 
     def _reading(self, first: Record, wanted: dict[str, Output] | None) -> tuple[str, ...]:
-        """Return the tasks that answer, all of which read these rows; they have the same columns.
+        """Return the tasks to run, all of which can read these rows, which have the same columns.
 
-        Raises Refused where one that is asked for does not, DataError's words where none does.
+        Raises RequestRefused if a requested task cannot, and with the message of DataError if none can.
         """
         tasks = self._service.model.tasks
         if wanted is not None:
-            asked = {output.task for output in wanted.values()}
-            chosen = tuple(name for name in tasks if name in asked) or tuple(tasks)
+            requested = {output.task for output in wanted.values()}
+            chosen = tuple(name for name in tasks if name in requested) or tuple(tasks)
         else:
             chosen = tuple(tasks)
         self._service.require_readable([first], chosen, "inputs, row {}")
@@ -156,26 +156,30 @@ class InferenceRoutes:
 
     def _response(
         self,
-        asked: Inference,
+        inference: Inference,
         tasks: Sequence[str],
         wanted: dict[str, Output] | None,
         answers: Sequence[TextPrediction],
     ) -> Response:
-        chosen = wanted or {name: one for name, one in self._outputs.items() if one.task is None or one.task in tasks}
+        chosen = wanted or {
+            name: candidate
+            for name, candidate in self._outputs.items()
+            if candidate.task is None or candidate.task in tasks
+        }
         tensors: list[OutputTensor] = []
         raws: list[bytes] = []
         for name, output in chosen.items():
-            told = None if asked.outputs is None else asked.outputs[name]
+            as_bytes = None if inference.outputs is None else inference.outputs[name]
             values: list[Any] = [
                 answer.truncated if output.task is None else answer.predictions[output.task] for answer in answers
             ]
-            tensor, raw = output.tensor(values, binary=asked.binary if told is None else told)
+            tensor, raw = output.tensor(values, binary=inference.binary if as_bytes is None else as_bytes)
             tensors.append(tensor)
             raws.append(raw)
-        found = InferenceResponse(model_name=self.name, outputs=tensors).model_dump(exclude_defaults=True)
-        if asked.id is not None:
-            found["id"] = asked.id
-        head = render(found)
+        response = InferenceResponse(model_name=self.name, outputs=tensors).model_dump(exclude_defaults=True)
+        if inference.id is not None:
+            response["id"] = inference.id
+        head = render(response)
         if not any(raws):
             return Response(head, media_type="application/json")
         sizes = {JSON_LENGTH: str(len(head))}
@@ -183,13 +187,13 @@ class InferenceRoutes:
 
 
 def _status(status: int) -> int:
-    """Return the status of a refusal: of what is wrong with a request the protocol knows 400 alone."""
+    """Return the status of a rejection: the protocol has only 400 for invalid requests."""
     return 400 if status == 422 else status
 
 
-def _records(asked: Inference) -> list[Record]:
-    """Return the rows; a text alone is what any task on single texts reads."""
-    if list(asked.columns) == ["text"]:
-        return list(asked.columns["text"])
-    names = list(asked.columns)
-    return [dict(zip(names, cells, strict=True)) for cells in zip(*asked.columns.values(), strict=True)]
+def _records(inference: Inference) -> list[Record]:
+    """Return the rows; plain texts if there is only the column `text`, which any task on single texts reads."""
+    if list(inference.columns) == ["text"]:
+        return list(inference.columns["text"])
+    names = list(inference.columns)
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*inference.columns.values(), strict=True)]

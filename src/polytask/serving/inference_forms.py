@@ -1,4 +1,4 @@
-"""What is asked and answered in the Open Inference Protocol (V2), as the OpenAPI document describes it."""
+"""Requests and responses of the Open Inference Protocol (V2), as described in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class InputTensor(_Form):
     datatype: Literal["BYTES"]
     parameters: Parameters = {}
     data: list[str | list[str]] = Field(
-        description='a text a row; a list as a text that shows one: \'["tea", "water"]\''
+        description='one text per row; a list is given as text, such as \'["tea", "water"]\''
     )
 
 
 class RequestedOutput(_Form):
-    """An output that is asked for; only its task runs."""
+    """A requested output; only its task runs."""
 
     name: str
     parameters: Parameters = {}
 
 
 class InferenceRequest(_Form):
-    """The columns of some rows, and the outputs that are asked for: by default all of the tasks that read these."""
+    """The columns of some rows, and the requested outputs; by default those of all tasks that can read the rows."""
 
-    id: str = Field(default="", description="comes back with the answer")
+    id: str = Field(default="", description="returned with the response")
     parameters: Parameters = {}
     inputs: list[InputTensor] = Field(min_length=1)
     outputs: list[RequestedOutput] = Field(default=[], min_length=1)
@@ -48,14 +48,14 @@ class OutputTensor(BaseModel):
     shape: list[int]
     datatype: str
     parameters: Parameters = {}
-    data: list[Any] = Field(default=[], description="row by row; absent where it follows the JSON object as bytes")
+    data: list[Any] = Field(default=[], description="row by row; absent if it follows the JSON object as bytes")
 
 
 class InferenceResponse(BaseModel):
     """The outputs."""
 
     model_name: str
-    id: str = Field(default="", description="as in the request; absent where it had none")
+    id: str = Field(default="", description="as in the request; absent if it had none")
     outputs: list[OutputTensor]
 
 
@@ -88,26 +88,26 @@ class ServerMetadata(BaseModel):
 
 
 class Live(BaseModel):
-    """Whether the server lives."""
+    """Whether the server is alive."""
 
     live: bool
 
 
 class Ready(BaseModel):
-    """Whether the server takes requests."""
+    """Whether the server accepts requests."""
 
     live: bool
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """Whether the model takes requests."""
+    """Whether the model accepts requests."""
 
     name: str
     ready: bool
 
 
 class InferenceError(BaseModel):
-    """Why a request was not answered."""
+    """Why a request was rejected."""
 
     error: str

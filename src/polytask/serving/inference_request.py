@@ -1,7 +1,7 @@
 """The body of a request in the Open Inference Protocol (KServe's and Triton's V2), read value by value.
 
-Every input is a column of the rows, one text a row: what a row of `POST /predict` holds under that name. A list (a
-row's options, its words) is a text that shows one, as in a cell of csv: `["tea", "water"]`. Tensors may follow the JSON
+Every input is a column with one text per row, like the value under that name in a row of `POST /predict`. A list (a
+row's options, its words) is given as text, as in a csv cell: `["tea", "water"]`. Tensors may follow the JSON
 object as bytes, which is the protocol's extension `binary_tensor_data`.
 """
 
@@ -22,22 +22,22 @@ from polytask.serving.messages import clean
 from polytask.serving.options import ServeOptions
 
 UNFORMED = 'expected an object {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["..."]}]}'
-# How many bytes of the body are the JSON object, where tensors follow it.
+# Header with the length of the JSON object in bytes, if tensors follow it.
 JSON_LENGTH = "inference-header-content-length"
-# Dimensions of a tensor, and parameters of one object, that are read.
+# Maximum numbers of dimensions of a tensor, and of parameters of an object.
 MOST_DIMENSIONS, MOST_PARAMETERS = 8, 100
-# In front of each text of a binary tensor: its number of bytes.
+# The length in bytes in front of each text of a binary tensor.
 _LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What a request asks.
+    """An inference request.
 
     Attributes:
-        columns: the rows' texts, by the name of the input.
-        outputs: the outputs that are asked for, and whether as bytes (None: as `binary` says); None for all.
-        binary: whether outputs are sent as bytes where nothing else is said.
+        columns: texts of the rows by name of the input.
+        outputs: the requested outputs, and whether to send each as bytes (None: according to `binary`); None for all.
+        binary: whether outputs are sent as bytes by default.
     """
 
     id: str | None
@@ -47,13 +47,13 @@ class Inference:
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
+        """Number of rows."""
         return len(next(iter(self.columns.values())))
 
 
 @dataclass
 class _Tensor:
-    """An input as it is read: `data` is missing where it follows as bytes."""
+    """An input; `data` is missing if it follows as bytes."""
 
     name: str | None = None
     shape: list[int] | None = None
@@ -65,27 +65,29 @@ class _Tensor:
 def read_inference(
     body: bytes, options: ServeOptions, *, json_length: str | None, accepted: Collection[str]
 ) -> Inference:
-    """Read the body of a request. Raises Refused.
+    """Read the body of a request. Raises RequestRefused.
 
-    The time is linear in the body, whatever it holds, and reading ends with the first value that is too much.
+    Takes linear time for any body, and stops at the first value that exceeds a limit.
 
     Args:
-        json_length: the header that says how many of its bytes are the JSON object.
-        accepted: names of inputs.
+        body: the body.
+        options: limits of the server.
+        json_length: header with the length of the JSON object in bytes.
+        accepted: accepted names of inputs.
     """
     size = _json_size(body, json_length)
     try:
-        found = read_fields(body[:size], _READERS, options, UNFORMED)
+        fields = read_fields(body[:size], _READERS, options, UNFORMED)
     except json.JSONDecodeError as error:
-        raise RequestRefused(400, f"the body is no JSON: {error.msg} at character {error.pos}") from None
-    except ValueError:  # bytes that are no text
+        raise RequestRefused(400, f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:  # bytes that are not text
         raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
-    tensors: list[_Tensor] = found.get("inputs", [])
+    tensors: list[_Tensor] = fields.get("inputs", [])
     if not tensors:
         raise RequestRefused(400, f"inputs: found none; {UNFORMED}")
     columns = _columns(tensors, memoryview(body)[size:], accepted, options)
-    parameters = found.get("parameters", {})
-    return Inference(found.get("id"), columns, found.get("outputs"), parameters.get("binary_data_output") is True)
+    parameters = fields.get("parameters", {})
+    return Inference(fields.get("id"), columns, fields.get("outputs"), parameters.get("binary_data_output") is True)
 
 
 def _json_size(body: bytes, json_length: str | None) -> int:
@@ -101,13 +103,13 @@ def _columns(
 ) -> dict[str, list[str]]:
     """Return the texts by column.
 
-    Raises Refused where tensors do not say what they are, differ in their rows, or make a row too long.
+    Raises RequestRefused if tensors are incomplete, differ in their number of rows, or make a row too long.
     """
     columns: dict[str, list[str]] = {}
     sizes: list[int] = []
     for index, tensor in enumerate(tensors):
         place = f"inputs[{index}]"
-        name = _named(tensor.name, f"{place}.name")
+        name = _require_name(tensor.name, f"{place}.name")
         if name not in accepted:
             raise RequestRefused(400, f"{place}.name: found {name[:80]!r}; {nearest(name[:80], accepted)}")
         if name in columns:
@@ -125,7 +127,7 @@ def _columns(
         columns[name] = texts
     if len(raw):
         raise RequestRefused(
-            400, f"found {len(raw)} bytes behind the inputs; binary_data_size says how many are an input's"
+            400, f"found {len(raw)} bytes after the inputs; binary_data_size gives the number of bytes of an input"
         )
     return columns
 
@@ -133,7 +135,7 @@ def _columns(
 def _texts_of(
     tensor: _Tensor, raw: memoryview, place: str, options: ServeOptions
 ) -> tuple[list[str], memoryview]:  # fmt: skip
-    """Return the texts of a tensor, and the bytes that are left to the tensors behind it. Raises Refused."""
+    """Return the texts of a tensor, and the bytes of the tensors behind it. Raises RequestRefused."""
     if tensor.datatype != "BYTES":
         raise RequestRefused(
             400, f"{place}.datatype: found {str(tensor.datatype)[:80]!r}; every input is BYTES, of texts"
@@ -151,14 +153,14 @@ def _texts_of(
     return texts, raw
 
 
-def _named(name: str | None, place: str) -> str:
+def _require_name(name: str | None, place: str) -> str:
     if name is None:
         raise RequestRefused(400, f"{place}: missing")
     return name
 
 
 def _require_shape(shape: list[int] | None, count: int, place: str) -> None:
-    """Raise Refused unless a shape is that of so many texts, and of at least one."""
+    """Raise RequestRefused unless a shape fits the number of texts, and that is at least one."""
     if shape is None:
         raise RequestRefused(400, f"{place}.shape: missing")
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
@@ -172,9 +174,9 @@ def _require_shape(shape: list[int] | None, count: int, place: str) -> None:
 def _binary(
     tensor: _Tensor, length: Any, raw: memoryview, place: str, options: ServeOptions  # noqa: ANN401
 ) -> tuple[list[str], memoryview]:  # fmt: skip
-    """Take a tensor from the bytes behind the JSON object, and return the bytes behind it."""
+    """Read a tensor from the bytes after the JSON object, and return the texts and the remaining bytes."""
     if tensor.data is not None:
-        raise RequestRefused(400, f"{place}: found data, and a binary_data_size; one of them is expected")
+        raise RequestRefused(400, f"{place}: found both data and binary_data_size; expected one of them")
     if type(length) is not int or not 0 <= length <= len(raw):
         raise RequestRefused(400, f"{place}.parameters: found the binary_data_size {length!r}, of {len(raw)} bytes")
     texts: list[str] = []
@@ -191,11 +193,11 @@ def _texts_in(raw: memoryview, place: str) -> Iterator[str]:
         begin = at + _LENGTH.size
         end = begin + _LENGTH.unpack(raw[at:begin])[0] if begin <= len(raw) else len(raw) + 1
         if end > len(raw):
-            raise RequestRefused(400, f"{place}: a text ends behind the binary_data_size")
+            raise RequestRefused(400, f"{place}: a text extends beyond the binary_data_size")
         try:
             yield str(raw[begin:end], "utf-8")
         except UnicodeDecodeError:
-            raise RequestRefused(400, f"{place}: a text is no UTF-8") from None
+            raise RequestRefused(400, f"{place}: a text is not UTF-8") from None
         at = end
 
 
@@ -206,7 +208,7 @@ def _too_many(place: str, options: ServeOptions) -> RequestRefused:
 
 
 def pack_texts(texts: Iterable[str]) -> bytes:
-    """Return texts as a binary tensor holds them.
+    """Encode texts as a binary tensor.
 
     >>> pack_texts(["a"])
     b'\\x01\\x00\\x00\\x00a'
@@ -228,74 +230,74 @@ def _read_text(values: JsonValues, place: str) -> str:
 def _read_parameters(values: JsonValues, place: str) -> Parameters:
     if values.next() != "{":
         values.refuse(place, "input should be a valid dictionary")
-    found: Parameters = {}
+    parameters: Parameters = {}
     for key in values.names():
-        if len(found) == MOST_PARAMETERS:
+        if len(parameters) == MOST_PARAMETERS:
             raise RequestRefused(400, f"{place}: found more than {MOST_PARAMETERS} parameters")
         if values.next() in ("{", "[", "n"):
-            raise RequestRefused(400, f"{place}: a parameter is a text, a number, true or false")
+            raise RequestRefused(400, f"{place}: a parameter must be a text, a number, true or false")
         value = clean(values.scalar())
         if isinstance(value, float) and not math.isfinite(value):
             raise RequestRefused(400, f"{place}: found a number that is not finite")
-        found[clean(key)] = value
-    return found
+        parameters[clean(key)] = value
+    return parameters
 
 
 def _read_inputs(values: JsonValues, options: ServeOptions) -> list[_Tensor]:
     if values.next() != "[":
         values.refuse("inputs", "input should be a valid list")
-    found: list[_Tensor] = []
+    tensors: list[_Tensor] = []
     for _ in values.items():
-        if len(found) == MOST_COLUMNS:
+        if len(tensors) == MOST_COLUMNS:
             raise RequestRefused(400, f"inputs: found more than {MOST_COLUMNS}; at most {MOST_COLUMNS} a request")
-        found.append(_read_input(values, f"inputs[{len(found)}]", options))
-    return found
+        tensors.append(_read_input(values, f"inputs[{len(tensors)}]", options))
+    return tensors
 
 
 def _read_input(values: JsonValues, place: str, options: ServeOptions) -> _Tensor:
     if values.next() != "{":
         values.refuse(place, "expected an object with name, shape, datatype and data")
-    found = _Tensor()
+    tensor = _Tensor()
     for key in values.names():
         where = f"{place}.{key[:80]}"
         match key:
             case "name":
-                found.name = _read_text(values, where)
+                tensor.name = _read_text(values, where)
             case "datatype":
-                found.datatype = _read_text(values, where)
+                tensor.datatype = _read_text(values, where)
             case "shape":
-                found.shape = _read_shape(values, where)
+                tensor.shape = _read_shape(values, where)
             case "parameters":
-                found.parameters = _read_parameters(values, where)
+                tensor.parameters = _read_parameters(values, where)
             case "data":
-                found.data = _read_data(values, where, options)
+                tensor.data = _read_data(values, where, options)
             case _:
-                known = ("name", "shape", "datatype", "parameters", "data")
-                raise RequestRefused(400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], known)}")
-    return found
+                accepted = ("name", "shape", "datatype", "parameters", "data")
+                raise RequestRefused(400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], accepted)}")
+    return tensor
 
 
 def _read_shape(values: JsonValues, place: str) -> list[int]:
     if values.next() != "[":
         values.refuse(place, "input should be a valid list")
-    found: list[int] = []
+    shape: list[int] = []
     for _ in values.items():
-        if len(found) == MOST_DIMENSIONS:
+        if len(shape) == MOST_DIMENSIONS:
             raise RequestRefused(
                 400, f"{place}: found more than {MOST_DIMENSIONS} dimensions; expected [rows], or [rows, 1]"
             )
         size = None if values.next() in ("{", "[", '"') else values.scalar()
         if type(size) is not int or not 0 <= size < 2**63:
             raise RequestRefused(400, f"{place}: input should be a valid integer, not below 0")
-        found.append(size)
-    return found
+        shape.append(size)
+    return shape
 
 
 def _read_data(values: JsonValues, place: str, options: ServeOptions) -> list[str]:
-    """Take the texts of [rows], or of [rows, 1]: flat, or each in a list of its own."""
+    """Read the texts of [rows] or [rows, 1]: flat, or each in its own list."""
     if values.next() != "[":
         values.refuse(place, "input should be a valid list")
-    found: list[str] = []
+    texts: list[str] = []
     for index, _ in enumerate(values.items()):
         if index == options.max_texts:
             raise _too_many(place, options)
@@ -304,21 +306,21 @@ def _read_data(values: JsonValues, place: str, options: ServeOptions) -> list[st
             cell = [clean(text) for text, _ in zip(values.texts(where, "expected a text"), range(2), strict=False)]
             if len(cell) != 1:
                 raise RequestRefused(
-                    400, f'{where}: a row has one text; write a list as a text, such as \'["tea", "water"]\''
+                    400, f'{where}: a row has one text; give a list as text, such as \'["tea", "water"]\''
                 )
-            found.append(cell[0])
+            texts.append(cell[0])
         else:
-            found.append(_read_text(values, where))
-        if len(found[-1]) > options.max_characters:
-            raise RequestRefused(413, f"{where}: found {len(found[-1])} characters; at most {options.max_characters}")
-    return found
+            texts.append(_read_text(values, where))
+        if len(texts[-1]) > options.max_characters:
+            raise RequestRefused(413, f"{where}: found {len(texts[-1])} characters; at most {options.max_characters}")
+    return texts
 
 
 def _read_outputs(values: JsonValues, options: ServeOptions) -> dict[str, bool | None] | None:
     del options
     if values.next() != "[":
         values.refuse("outputs", "input should be a valid list")
-    found: dict[str, bool | None] = {}
+    outputs: dict[str, bool | None] = {}
     for index, _ in enumerate(values.items()):
         place = f"outputs[{index}]"
         if index == MOST_COLUMNS:
@@ -335,16 +337,16 @@ def _read_outputs(values: JsonValues, options: ServeOptions) -> dict[str, bool |
                 raise RequestRefused(
                     400, f"{place}: found the key {key[:80]!r}; {nearest(key[:80], ('name', 'parameters'))}"
                 )
-        name = _named(name, f"{place}.name")
-        if name in found:
+        name = _require_name(name, f"{place}.name")
+        if name in outputs:
             raise RequestRefused(400, f"{place}.name: found {name[:80]!r} twice")
         if "classification" in parameters:
             raise RequestRefused(
                 400, f"{place}.parameters: this server has no classification extension; ask for TASK.label"
             )
         binary = parameters.get("binary_data")
-        found[name] = None if binary is None else bool(binary)
-    return found or None
+        outputs[name] = None if binary is None else bool(binary)
+    return outputs or None
 
 
 def _read_top_parameters(values: JsonValues, options: ServeOptions) -> Parameters:

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line to stderr, with nothing of the texts in it."""
+"""The log: one JSON object per line to stderr, without any content of the texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LOG = logging.getLogger("polytask.serving")
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: time, level, event, and the fields given with it.
+    """Formats a record as a JSON object: time, level, event, and further fields.
 
-    Of an exception it tells the class and the places in the code: its message could quote a text.
+    For exceptions only the class and the code locations are included, since the message could quote a text.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -46,6 +46,6 @@ def write_json_lines() -> None:
         logger.propagate = False
 
 
-def told(event: str, **fields: object) -> None:
-    """Write one line."""
+def log_event(event: str, **fields: object) -> None:
+    """Log one event."""
     LOG.info(event, extra={"fields": fields})

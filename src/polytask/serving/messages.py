@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP, as the OpenAPI document describes it."""
+"""Requests and responses over HTTP, as described in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row: TypeAlias = dict[str, str | list[str]]
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401
-    """Put a question mark for half of a surrogate pair, which JSON can write and no text holds."""
+    """Replace unpaired surrogates, which JSON can contain but text cannot, by question marks."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, list):
@@ -30,7 +30,7 @@ def _is_texts(value: Any) -> bool:  # noqa: ANN401
 
 
 def _one_of_three(value: Any) -> Any:  # noqa: ANN401
-    """Refuse what is no record in one sentence; a checker that tries three types would give three."""
+    """Reject a value that is not a record with one message; a union of three types would give three."""
     pair = _is_texts(value) and len(value) == 2
     row = isinstance(value, dict) and all(isinstance(item, str) or _is_texts(item) for item in value.values())
     if not (isinstance(value, str) or pair or row):
@@ -42,64 +42,65 @@ Text: TypeAlias = Annotated[str | tuple[str, str] | Row, BeforeValidator(_one_of
 
 
 class PredictRequest(BaseModel):
-    """Texts to answer, and the tasks to answer them for."""
+    """Texts to predict, and the tasks to run."""
 
     model_config = ConfigDict(extra="forbid")
 
-    # The first mistake is enough: a body of a megabyte can hold half a million, and each would be told.
+    # Stop at the first mistake: a body of a megabyte can contain half a million, and all would be reported.
     texts: Annotated[list[Text], Field(fail_fast=True)] = Field(description=f"each one {KINDS}")
     tasks: Annotated[list[str], Field(fail_fast=True)] | None = Field(
-        default=None, min_length=1, description="only these tasks; by default all"
+        default=None, min_length=1, description="tasks to run; all by default"
     )
 
 
 class PredictResponse(BaseModel):
-    """Answers in the order of the texts."""
+    """Predictions in the order of the texts."""
 
     predictions: list[dict[str, Any]] = Field(
-        description="for each text an object by task: {label, probabilities} for a class, {labels, probabilities} for "
+        description="for each text an object with the prediction of each task: {label, probabilities} for a class, "
+        "{labels, probabilities} for "
         "several labels, {label, options, probabilities} for one of a row's own options, "
         "{level, probabilities} and {expected} for a level of a scale (of numbers), {value} for a "
         "number, {vector} for an embedding, a list of {label, start, end, text, score} for entities and tags; start "
         "and end count Unicode code points"
     )
-    truncated: list[bool] = Field(description="for each text whether it was longer than the model reads")
+    truncated: list[bool] = Field(description="for each text, whether it was longer than the model reads")
 
 
 class TaskDescription(BaseModel):
-    """What the model can be asked."""
+    """A task of the model."""
 
     name: str
     type: str
-    inputs: list[str] = Field(description="the column, or the two columns of a pair, that a row object may use")
+    inputs: list[str] = Field(description="the column of the text, or the two columns of a pair, in a row object")
     labels: list[str] = Field(description="its labels; none for a number")
     options: str | None = Field(
-        default=None, description="the column of a row object that holds the options to choose among, a list of texts"
+        default=None, description="the column of a row object with the options to choose among, a list of texts"
     )
     range: tuple[float, float] | None = Field(
-        description="the least and the greatest number of the training rows; null where it is not known, and for labels"
+        description="minimum and maximum number in the training rows; null if unknown, and for labels"
     )
     answer_range: tuple[float, float] | None = Field(
-        description="the least and the greatest number that is answered; null where any number can be, and for labels"
+        description="minimum and maximum number that can be predicted; null if unlimited, and for labels"
     )
     typical_range: tuple[float, float] | None = Field(
-        description="where most numbers lie; null where labels are no numbers"
+        description="range of most numbers; null if labels are not numbers"
     )
     metric: str = Field(description="the main metric")
     scores: dict[str, dict[str, float | None]] = Field(description="by split and metric, as measured after training")
-    rows: dict[str, int] = Field(description="labelled rows by split; the scores are of those of their split")
+    rows: dict[str, int] = Field(description="number of labelled rows by split, on which the scores were measured")
     questions: list[dict[str, Any]] = Field(
-        default=[], description="a typed question of each kind that it answers, as POST /v1/systemone takes it"
+        default=[], description="a typed question of each kind that it can answer, in the form of POST /v1/systemone"
     )
 
 
 class ModelDescription(BaseModel):
-    """Which model this is."""
+    """The model."""
 
-    name: str = Field(description="as the server was told, else its folder's name; empty where it has none")
-    encoder: str = Field(description="the pretrained encoder; empty where it is not known")
+    name: str = Field(description="name given to the server, or else of its folder; empty if it has none")
+    encoder: str = Field(description="the pretrained encoder; empty if unknown")
     passes: float | None = Field(
-        default=None, description="encoder passes of a text that asks for all tasks; null where that is not known"
+        default=None, description="number of encoder passes for a text with all tasks; null if unknown"
     )
 
 
@@ -108,54 +109,54 @@ class TasksResponse(BaseModel):
 
     model: ModelDescription
     tasks: list[TaskDescription]
-    max_tokens: int = Field(description="tokens of a text that the model reads")
-    max_texts: int = Field(description="texts of a request")
-    max_characters: int = Field(description="characters of a text")
+    max_tokens: int = Field(description="maximum number of tokens of a text that the model reads")
+    max_texts: int = Field(description="maximum number of texts per request")
+    max_characters: int = Field(description="maximum number of characters per text")
     examples: list[str | tuple[str, str] | Row] = Field(
-        description="texts (pairs, rows with options) to try, which the model can read; none of them is from its "
+        description="example texts (or pairs, or rows with options) that the model can read; none is from its "
         "training rows"
     )
 
 
 class Health(BaseModel):
-    """Whether the server lives, and takes requests."""
+    """Whether the server is alive and accepts requests."""
 
     status: str = Field(description="ready or stopping")
-    queued: int = Field(description="texts that wait")
+    queued: int = Field(description="number of waiting texts")
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Why a request was rejected."""
 
     detail: str
 
 
 def read_request(body: bytes, options: ServeOptions) -> PredictRequest:
-    """Read the body of a request. Raises Refused.
+    """Read the body of a request. Raises RequestRefused.
 
-    The time is linear in the body, whatever it holds, and reading ends with the first value that is too much.
+    Takes linear time for any body, and stops at the first value that exceeds a limit.
     """
     try:
         return PredictRequest.model_validate(read_body(body, options))
     except json.JSONDecodeError as error:
-        raise RequestRefused(422, f"the body is no JSON: {error.msg} at character {error.pos}") from None
+        raise RequestRefused(422, f"the body is not JSON: {error.msg} at character {error.pos}") from None
     except ValidationError as error:
         raise RequestRefused(
             422, explain(error.errors(include_url=False, include_context=False, include_input=False))
         ) from None
-    except ValueError:  # bytes that are no text
+    except ValueError:  # bytes that are not text
         raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is wrong with a request, in one sentence; nothing of the texts is repeated.
+    """Describe the errors of a request in one sentence, without repeating any text.
 
     Args:
-        errors: as pydantic lists them.
+        errors: errors as listed by pydantic.
     """
-    found = [_sentence(error) for error in errors[:3]]
+    sentences = [_sentence(error) for error in errors[:3]]
     more = [f"and {len(errors) - 3} more"] if len(errors) > 3 else []
-    return "; ".join([*found, *more])
+    return "; ".join([*sentences, *more])
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What stands before the application: the key, the size and pace of a body, and one line of log for each request."""
+"""Middleware in front of the application: checks key, size and pace of bodies, and logs each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from fastapi.responses import JSONResponse
 
-from polytask.serving.log import LOG, told
+from polytask.serving.log import LOG, log_event
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
 
@@ -23,30 +23,30 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Open to all: whether the server lives, and the page, which knows nothing of the model until it is given the key.
+# Open without a key: health, and the page, which shows nothing about the model until it gets the key.
 OPEN = frozenset({"/", "/health", "/v2/health/live", "/v2/health/ready"})
-# So much more than the limit is read and thrown away, for so long, before the refusal is sent: a client that is still
-# writing when the connection ends would see a broken pipe in place of the reason.
+# Amount beyond the limit, and time, that are read and discarded before the rejection: a client that is still writing
+# when the connection closes would see a broken pipe instead of the reason.
 _PATIENCE_BODIES, _PATIENCE_S = 8, 2.0
-# Bodies of the greatest size that are held at once, in all.
+# Total memory for bodies, in bodies of the maximum size.
 BODIES_AT_ONCE = 64
-# Below this path the protocol asks for another form of refusals.
+# Path below which the protocol requires another form of rejections.
 _INFERENCE = re.compile(r"/v2(/.*)?")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
 def refusal(path: str, detail: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer to a request that is refused, in the form of the protocol of its path."""
+    """Return the response to a rejected request, in the form of the protocol of its path."""
     key = "error" if _INFERENCE.fullmatch(path) else "detail"
     return JSONResponse({key: detail}, status, headers)
 
 
 class BodyTooLarge(Exception):
-    """The body has more bytes than are taken."""
+    """The body has more bytes than accepted."""
 
 
 class BodyMemoryFull(Exception):
-    """The bodies that are held at the moment leave no room for another one."""
+    """The bodies in memory leave no room for another one."""
 
 
 class ClientDisconnected(Exception):
@@ -55,16 +55,19 @@ class ClientDisconnected(Exception):
 
 @dataclass
 class _HeldBytes:
-    """How much of a request's body is in memory."""
+    """Number of bytes of a request's body in memory."""
 
     size: int = 0
 
 
 class RequestMiddleware:
-    """An ASGI application around another one.
+    """An ASGI application that wraps another one.
 
     Args:
-        routes: the paths that are told by name; a path that someone made up could be anything.
+        application: the wrapped application.
+        options: options of the server.
+        metrics: metrics to update.
+        routes: paths that are logged and counted by name; unknown paths could be anything.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class RequestMiddleware:
             await self._application(scope, receive, send)
             return
         began = time.perf_counter()
-        status = 499  # as nginx writes for a client that did not wait
+        status = 499  # like nginx, for a client that did not wait
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -103,7 +106,7 @@ class RequestMiddleware:
         route = scope["path"] if scope["path"] in self._routes else "other"
         self.metrics.requested(route, status, seconds)
         fields = scope.get("state", {}).get("log", {})
-        told("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1), **fields)
+        log_event("request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1), **fields)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._admits(scope):
@@ -118,7 +121,7 @@ class RequestMiddleware:
             self._held -= held.size
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send, held: _HeldBytes) -> None:
-        """Read a body and hand the request on."""
+        """Read a body and pass the request on."""
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 body = await self._read(scope, receive, held)
@@ -135,23 +138,26 @@ class RequestMiddleware:
             detail = f"the body did not arrive within {self._options.timeout_s:g} s"
             await refusal(scope["path"], detail, 408, {"Connection": "close"})(scope, receive, send)
             return
-        await self._application(scope, _again(body, receive), send)
+        await self._application(scope, _replay(body, receive), send)
 
     def _admits(self, scope: Scope) -> bool:
         if self._key is None or scope["path"] in OPEN:
             return True
         headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"x-api-key")}
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        return hmac.compare_digest(given, self._key)
+        sent_key = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        return hmac.compare_digest(sent_key, self._key)
 
     async def _read(self, scope: Scope, receive: Receive, held: _HeldBytes) -> bytes:
-        """Read the body, counting as it comes: a length may be missing. Raises TooLarge, Crowded and Gone."""
+        """Read the body, counting bytes as they arrive, since the length may be missing.
+
+        Raises BodyTooLarge, BodyMemoryFull and ClientDisconnected.
+        """
         most = self._options.max_body_bytes
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and (len(declared) > 18 or int(declared) > most):
-            if b"expect" not in headers:  # such a client sends nothing before it is told to
+            if b"expect" not in headers:  # such a client waits for a response before it sends the body
                 await _drain(receive, most * _PATIENCE_BODIES)
             raise BodyTooLarge
         body = bytearray()
@@ -175,7 +181,7 @@ class RequestMiddleware:
 
 
 async def _drain(receive: Receive, most: int) -> None:
-    """Read and throw away what a client still sends, within reason. Raises Gone."""
+    """Read and discard what a client still sends, up to a limit. Raises ClientDisconnected."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE_S):
             more = True
@@ -187,8 +193,8 @@ async def _drain(receive: Receive, most: int) -> None:
                 more = message.get("more_body", False)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the whole body first, and then what comes after it: the client's leaving."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the whole body first, and then later messages, such as a disconnect."""
     given = False
 
     async def replay() -> Message:

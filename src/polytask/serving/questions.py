@@ -1,4 +1,4 @@
-"""The body of `POST /v1/systemone`, read value by value, and its form as the OpenAPI document describes it."""
+"""The body of `POST /v1/systemone`: its parser, and its form as described in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polytask.serving.body import KINDS, JsonValues, Reader, RequestRefused, rea
 from polytask.serving.messages import Row, clean
 from polytask.serving.options import ServeOptions
 
-# Values in all questions of a request, and how deep they may lie in one another.
+# Maximum number of values in all questions of a request, and their maximum nesting depth.
 MOST_VALUES, MOST_DEPTH = 10_000, 16
 UNASKED = (
     'expected an object {"state": ..., "questions": {NAME: {"type": ..., "instructions": ..., "criteria": ...}}} with '
@@ -33,38 +33,38 @@ class _Form(BaseModel):
 
 
 class NoulCriteria(_Form):
-    """What counts as yes and as no, for people and for other models: a head knows its own."""
+    """What counts as yes and no, for people and other models; a head has learned its own criteria."""
 
     true: Content | None = None
     false: Content | None = None
 
 
 class NoulQuestion(_Form):
-    """Whether something is so."""
+    """A yes-no question."""
 
     type: Literal["noul"]
     instructions: Content | None = Field(
-        default=None, description='names the task, where the question does not: "TASK", or {"task": ..., "label": ...}'
+        default=None, description='the task, unless the question has its name: "TASK", or {"task": ..., "label": ...}'
     )
     criteria: NoulCriteria | None = None
 
 
 class ChoiceQuestion(_Form):
-    """Which of several labels it is."""
+    """A choice between several labels."""
 
     type: Literal["choice"]
     instructions: Content | None = Field(default=None, description='names the task: "TASK", or {"task": "TASK"}')
     criteria: dict[str, Content | None] = Field(
-        min_length=1, description="labels of the task, all or some, in any order"
+        min_length=1, description="labels of the task, some or all, in any order"
     )
 
 
 class ScoreQuestion(_Form):
-    """Which of several levels it is."""
+    """A choice between several ordered levels."""
 
     type: Literal["score"]
     instructions: Content | None = Field(default=None, description='names the task: "TASK", or {"task": "TASK"}')
-    criteria: list[Content] = Field(min_length=1, description="the levels, the lowest first")
+    criteria: list[Content] = Field(min_length=1, description="the levels, lowest first")
 
 
 Question: TypeAlias = Annotated[NoulQuestion | ChoiceQuestion | ScoreQuestion, Field(discriminator="type")]
@@ -73,27 +73,29 @@ Question: TypeAlias = Annotated[NoulQuestion | ChoiceQuestion | ScoreQuestion, F
 class SystemOneRequest(_Form):
     """Typed questions about one state; one pass answers all of them."""
 
-    model: str = Field(default="", description="the name of the model that is served; may be left out")
+    model: str = Field(default="", description="name of the served model; optional")
     state: str | tuple[str, str] | Row = Field(description=KINDS)
     questions: dict[str, Question] = Field(
-        min_length=1, max_length=MOST_QUESTIONS, description="by name: a task's, unless the instructions name one"
+        min_length=1,
+        max_length=MOST_QUESTIONS,
+        description="questions by name, which is that of a task unless the instructions name one",
     )
-    assets: dict[str, Any] = Field(default={}, max_length=0, description="none: no task reads images")
+    assets: dict[str, Any] = Field(default={}, max_length=0, description="must be empty: no task reads images")
 
 
 class NoulAnswer(BaseModel):
-    """How probable it is."""
+    """The answer to a yes-no question."""
 
     type: Literal["noul"]
     noul: float = Field(description="the probability of true")
 
 
 class ChoiceAnswer(BaseModel):
-    """The likeliest label."""
+    """The most probable label."""
 
     type: Literal["choice"]
     choice: str
-    confidence: float = Field(description="how far its probability lies between that of chance (0) and certainty (1)")
+    confidence: float = Field(description="position of its probability between chance (0) and certainty (1)")
     probabilities: dict[str, float]
 
 
@@ -103,7 +105,7 @@ class ScoreAnswer(BaseModel):
     type: Literal["score"]
     score: float
     legend: dict[str, Content] = Field(description="the criteria by level")
-    confidence: float = Field(description="1 less the mean distance to the likeliest level, in units of chance")
+    confidence: float = Field(description="1 minus the mean distance to the most probable level, relative to chance")
     probabilities: dict[str, float]
 
 
@@ -113,12 +115,12 @@ Answer: TypeAlias = Annotated[NoulAnswer | ChoiceAnswer | ScoreAnswer, Field(dis
 class Usage(BaseModel):
     """Tokens."""
 
-    input_tokens: int = Field(description="that the encoder read, once for all questions")
+    input_tokens: int = Field(description="tokens read by the encoder, once for all questions")
     output_tokens: int = Field(description="0: nothing is generated")
 
 
 class SystemOneResponse(BaseModel):
-    """Answers by the names of the questions."""
+    """Answers by name of the question."""
 
     model: str
     answers: dict[str, Answer]
@@ -126,7 +128,7 @@ class SystemOneResponse(BaseModel):
 
 
 class QuestionFault(BaseModel):
-    """What is wrong, and where."""
+    """A problem and its place."""
 
     loc: list[str | int]
     msg: str
@@ -134,17 +136,17 @@ class QuestionFault(BaseModel):
 
 
 class Faults(BaseModel):
-    """Why the questions were not answered."""
+    """Why the questions were rejected."""
 
     detail: list[QuestionFault]
 
 
 @dataclass(frozen=True)
 class QuestionsRequest:
-    """What a request asks.
+    """A request with typed questions.
 
     Attributes:
-        questions: by name, of JSON values whose number, depth and length are within the limits; nothing else is sure.
+        questions: questions by name: JSON values of limited number, depth and length, not checked further.
     """
 
     model: str | None
@@ -153,35 +155,35 @@ class QuestionsRequest:
 
 
 class QuestionsRefused(RequestRefused):
-    """A request that is not answered, with the place of what is wrong."""
+    """A rejected request, with the place of the problem."""
 
     def __init__(self, status: int, detail: str, *places: str, kind: str = "value_error") -> None:
         self.fault = QuestionFault(loc=["body", *places], msg=detail, type=kind)
         super().__init__(status, detail)
 
 
-def read_asking(body: bytes, options: ServeOptions) -> QuestionsRequest:
-    """Read the body of a request. Raises Refused.
+def read_questions(body: bytes, options: ServeOptions) -> QuestionsRequest:
+    """Read the body of a request. Raises RequestRefused.
 
-    The time is linear in the body, whatever it holds, and reading ends with the first value that is too much.
+    Takes linear time for any body, and stops at the first value that exceeds a limit.
     """
     try:
-        found = read_fields(body, _READERS, options, UNASKED)
+        fields = read_fields(body, _READERS, options, UNASKED)
     except json.JSONDecodeError as error:
         raise QuestionsRefused(
-            422, f"the body is no JSON: {error.msg} at character {error.pos}", kind="json_invalid"
+            422, f"the body is not JSON: {error.msg} at character {error.pos}", kind="json_invalid"
         ) from None
-    except ValueError:  # bytes that are no text
+    except ValueError:  # bytes that are not text
         raise RequestRefused(400, "the body cannot be parsed: expected JSON in UTF-8") from None
     for key in ("state", "questions"):
-        if key not in found:
+        if key not in fields:
             raise QuestionsRefused(422, "Field required", key, kind="missing")
-    return QuestionsRequest(found.get("model"), found["state"], found["questions"])
+    return QuestionsRequest(fields.get("model"), fields["state"], fields["questions"])
 
 
 @contextmanager
 def _at(*places: str) -> Generator[None]:
-    """Tell where a value was refused."""
+    """Add the place to the rejection of a value."""
     try:
         yield
     except QuestionsRefused:
@@ -200,10 +202,10 @@ def _read_model(values: JsonValues, options: ServeOptions) -> str:
 
 def _read_state(values: JsonValues, options: ServeOptions) -> Record:
     with _at("state"):
-        found: Any = clean(read_record(values, "state", options.max_characters))
-        if isinstance(found, list) and len(found) != 2:
-            raise RequestRefused(422, f"state: found a list of {len(found)} texts; expected {KINDS}")
-        return tuple(found) if isinstance(found, list) else found
+        state: Any = clean(read_record(values, "state", options.max_characters))
+        if isinstance(state, list) and len(state) != 2:
+            raise RequestRefused(422, f"state: found a list of {len(state)} texts; expected {KINDS}")
+        return tuple(state) if isinstance(state, list) else state
 
 
 def _read_assets(values: JsonValues, options: ServeOptions) -> None:
@@ -212,7 +214,7 @@ def _read_assets(values: JsonValues, options: ServeOptions) -> None:
         if values.next() != "{":
             values.refuse("assets", "input should be a valid dictionary")
         for _ in values.names():
-            raise RequestRefused(400, "assets: this model reads texts alone, and no images")
+            raise RequestRefused(400, "assets: this model reads only texts, not images")
 
 
 def _read_questions(values: JsonValues, options: ServeOptions) -> dict[str, Any]:
@@ -220,31 +222,31 @@ def _read_questions(values: JsonValues, options: ServeOptions) -> dict[str, Any]
         if values.next() != "{":
             values.refuse("questions", "input should be a valid dictionary")
         room = _SizeLimit(options.max_characters)
-        found: dict[str, Any] = {}
+        questions: dict[str, Any] = {}
         for name in values.names():
-            if len(found) == MOST_QUESTIONS:
+            if len(questions) == MOST_QUESTIONS:
                 raise RequestRefused(
                     422, f"questions: found more than {MOST_QUESTIONS}; at most {MOST_QUESTIONS} a request"
                 )
             if clean(name) != name:
-                raise RequestRefused(422, "questions: found a name with half of a surrogate pair, which no text holds")
+                raise RequestRefused(422, "questions: found a name with an unpaired surrogate")
             room.take(name)
             with _at("questions", name[:80]):
-                found[name] = room.read(values)
-        if not found:
+                questions[name] = room.read(values)
+        if not questions:
             raise RequestRefused(422, "questions: found none; expected at least one")
-        return found
+        return questions
 
 
 class _SizeLimit:
-    """Room for so many values and characters in all questions of a request."""
+    """Limit on the values and characters in all questions of a request."""
 
     def __init__(self, characters: int) -> None:
         self._most = self._characters = characters
         self._values = MOST_VALUES
 
     def take(self, text: str = "") -> None:
-        """Take the room of a value, or of a key. Raises Refused where there is none left."""
+        """Count a value or a key. Raises RequestRefused if the limit is exceeded."""
         self._values -= 1
         self._characters -= len(text)
         if self._values < 0:
@@ -253,16 +255,16 @@ class _SizeLimit:
             raise RequestRefused(413, f"questions: found more than {self._most} characters; at most {self._most}")
 
     def read(self, values: JsonValues, depth: int = 0) -> Any:  # noqa: ANN401
-        """Take any value."""
+        """Read any value."""
         kind = values.next()
         if kind in ("{", "[") and depth == MOST_DEPTH:
             raise RequestRefused(422, f"questions: found values {MOST_DEPTH + 1} deep; at most {MOST_DEPTH}")
         if kind == "{":
-            found: dict[str, Any] = {}
+            value_by_key: dict[str, Any] = {}
             for key in values.names():
                 self.take(key)
-                found[clean(key)] = self.read(values, depth + 1)
-            return found
+                value_by_key[clean(key)] = self.read(values, depth + 1)
+            return value_by_key
         if kind == "[":
             return [self.read(values, depth + 1) for _ in values.items()]
         value = clean(values.scalar())

@@ -1,6 +1,6 @@
-"""The body of an answer as JSON, written in pieces: `json.dumps` is one call that holds up every other thread.
+"""JSON response bodies, rendered in pieces, since `json.dumps` is a single call that blocks all other threads.
 
-A request of a megabyte can have an answer of twelve: an object for each of its hundred thousand entities.
+A request of a megabyte can have a response of twelve: an object for each of a hundred thousand entities.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-# Values that one call writes, at most; an answer of no more is written in the event loop.
+# Maximum number of values per call; smaller responses are rendered in the event loop.
 MOST_VALUES = 1000
 
 
 def is_short(content: Any) -> bool:  # noqa: ANN401
-    """Whether one call may write all of a content."""
+    """Whether a content is small enough for a single call."""
     return _left(content, MOST_VALUES) >= 0
 
 
 def render(content: Any) -> bytes:  # noqa: ANN401
-    """Write a content of any size; other threads go on between the pieces."""
+    """Render a content of any size; other threads can run between the pieces."""
     return "".join(pieces(content)).encode()
 
 
@@ -51,7 +51,7 @@ def _dumps(value: Any) -> str:  # noqa: ANN401
 
 
 def _left(value: Any, most: int) -> int:  # noqa: ANN401
-    """Return how many of so many values are left behind those of a value; below 0 where it has more."""
+    """Subtract the number of values in a content from `most`; negative if it has more."""
     most -= 1
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         if most < 0:

@@ -1,4 +1,4 @@
-"""Run the server: bind the port, load the model, serve until a signal, let running requests finish."""
+"""Runs the server: binds the port, loads the model, serves until a signal, and lets running requests finish."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.serving.app import create_app
 from polytask.serving.connection import Connection, ConnectionLimits, LoopErrors, allow_descriptors
-from polytask.serving.log import LOG, told, write_json_lines
+from polytask.serving.log import LOG, log_event, write_json_lines
 from polytask.serving.middleware import RequestMiddleware
 from polytask.serving.options import ServeOptions
 from polytask.signals import on_signals
 
-# Files that the process itself holds open: its model, its log, its libraries.
+# Number of files that the process itself keeps open: model, log, libraries.
 _OWN_DESCRIPTORS = 64
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which ends a stopped process as done: uvicorn would raise the signal once more.
+    """uvicorn's server, but with a successful exit after a signal, which uvicorn would raise again.
 
     Attributes:
-        failed: whether it ended since the model's thread did.
+        failed: whether it stopped because the model's thread failed.
     """
 
     failed = False
 
     def fail(self) -> None:
-        """End the server, from any thread, since nothing is answered any more."""
+        """Stop the server, from any thread, after a failure."""
         self.failed = True
         self.should_exit = True
 
@@ -50,15 +50,15 @@ class Server(uvicorn.Server):
             yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        # What is loaded by now stays. Looking through it for garbage would stop all answers, for 0.2 s with torch.
+        # Objects loaded by now stay. Scanning them for garbage would block all requests, for 0.2 s with torch.
         gc.collect()
         gc.freeze()
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            told("listening", url=f"http://{shown}:{port}", pid=os.getpid())
+            url_host = f"[{host}]" if ":" in host else host
+            log_event("listening", url=f"http://{url_host}:{port}", pid=os.getpid())
 
 
 def run(model: str | Path | Model, options: ServeOptions) -> None:
@@ -80,46 +80,48 @@ def run(model: str | Path | Model, options: ServeOptions) -> None:
             server.fail()
 
         application = create_app(model, options, fail)
-        told("loaded", model=place, tasks=list(model.tasks), **model.engine.describe())
+        log_event("loaded", model=place, tasks=list(model.tasks), **model.engine.describe())
         allow_descriptors(options.max_connections + _OWN_DESCRIPTORS)
         server = Server(configured(application, options))
         _run_until_stopped(server, bound)
         if server.failed:
-            raise PolytaskError("the model's thread ended by an error, which the log tells; start the server again")
-        told("stopped")
+            raise PolytaskError("the model's thread ended with an error, see the log; start the server again")
+        log_event("stopped")
 
 
 def _name_of(folder: Path) -> str:
-    """Return the name of a run's folder, or that of a model folder which is not in one."""
+    """Return the name of the run's folder, or of the model folder if it is not part of a run."""
     folder = folder.resolve()
     return (folder.parent if folder.name == "model" else folder).name
 
 
 def _require_as_loaded(options: ServeOptions) -> None:
-    """Raise ConfigError for options of the loading of a model that is loaded already."""
+    """Raise ConfigError for loading options if the model is loaded already."""
     for name in ("device", "precision"):
         if name in options.model_fields_set:
-            raise ConfigError(f"{name}: found beside a loaded model; give it to polytask.load, or serve the folder")
+            raise ConfigError(
+                f"{name}: found together with a loaded model; give it to polytask.load, or serve the folder"
+            )
 
 
 def _run_until_stopped(server: Server, bound: socket.socket) -> None:
-    """Run a server in this thread, or beside the event loop that a notebook runs in it."""
+    """Run a server in this thread, or in another one if this one runs the event loop of a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         server.run([bound])
         return
-    beside = threading.Thread(target=server.run, args=([bound],), name="polytask-server")
-    beside.start()
+    thread = threading.Thread(target=server.run, args=([bound],), name="polytask-server")
+    thread.start()
     try:
-        beside.join()
+        thread.join()
     except KeyboardInterrupt:  # the notebook's stop button
         server.should_exit = True
-        beside.join()
+        thread.join()
 
 
 def configured(application: RequestMiddleware, options: ServeOptions, **more: Any) -> uvicorn.Config:  # noqa: ANN401
-    """Return uvicorn's configuration of an application, with the limits of its connections."""
+    """Return uvicorn's configuration for an application, with the limits on connections."""
     limits = ConnectionLimits(options.max_connections, options.timeout_s, application.metrics.dropped)
     connection: Any = partial(Connection, limits=limits)
     return uvicorn.Config(
@@ -130,11 +132,11 @@ def configured(application: RequestMiddleware, options: ServeOptions, **more: An
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before the model is loaded, so that a taken one is told at once."""
+    """Bind the port before the model is loaded, so that a taken port is reported at once."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer's head would wait
-        # 40 ms for the client's acknowledgement before its body follows.
+        # asyncio disables Nagle's algorithm only if the protocol is named; with it, the body of a response would wait
+        # 40 ms for the client to acknowledge the head.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             if os.name == "posix":

@@ -1,4 +1,4 @@
-"""What each route does: check, queue, wait for the answers or for the client to leave, answer."""
+"""The handlers of the routes: check, queue, wait for the predictions or a disconnect, and respond."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from polytask.serving.messages import (
 )
 from polytask.serving.metrics import Metrics
 from polytask.serving.options import ServeOptions
-from polytask.serving.questions import UNASKED, QuestionFault, QuestionsRefused, read_asking
+from polytask.serving.questions import UNASKED, QuestionFault, QuestionsRefused, read_questions
 from polytask.serving.rendering import is_short, render
 from polytask.tasks import Task
 
@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from polytask.predict.predictor import TextPrediction
 
 _Read = TypeVar("_Read")
-# Bytes of a body that is read in the event loop; a larger one could stop it for milliseconds.
+# Maximum bytes of a body that is parsed in the event loop; a larger one could block it for milliseconds.
 SMALL_BODY = 16_384
 
 
 class Service:
-    """The routes' work, around one model.
+    """Handlers of the routes for one model.
 
     Args:
-        failed: told when the model's thread ends by an error.
+        model: the model.
+        options: options of the server.
+        failed: called if the model's thread ends with an error.
     """
 
     def __init__(self, model: Predictor, options: ServeOptions, failed: Callable[[], None] | None = None) -> None:
@@ -57,12 +59,12 @@ class Service:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The model's tasks."""
+        """Names of the model's tasks."""
         return tuple(self.model.tasks)
 
     @functools.cached_property
     def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A request that this model can answer, and its answer, for the OpenAPI document; the answer warms it up."""
+        """An example request and response for the OpenAPI document; computing it also warms up the model."""
         first = self._examples[0]
         answers = list(self.model.answers([first], None, long=self.options.long))
         return {"texts": [list(first) if isinstance(first, tuple) else first]}, _content(answers)
@@ -73,14 +75,18 @@ class Service:
 
     @functools.cached_property
     def typed_example(self) -> dict[str, Any] | None:
-        """A request of typed questions that this model can answer; None where no task of it answers any."""
+        """An example request with typed questions; None if no task can answer any."""
         state = self._examples[0]
         reading = {name: task for name, task in self.model.tasks.items() if _reads(task, state)}
-        asked = {name: found[0] for name, task in reading.items() if (found := _questions(name, task))}
-        return {"state": list(state) if isinstance(state, tuple) else state, "questions": asked} if asked else None
+        questions = {
+            name: task_questions[0] for name, task in reading.items() if (task_questions := _questions(name, task))
+        }
+        return (
+            {"state": list(state) if isinstance(state, tuple) else state, "questions": questions} if questions else None
+        )
 
     async def predict(self, request: Request) -> Response:
-        """Answer texts for all tasks in one pass; the predictions are in the order of the texts."""
+        """Predict all tasks for some texts in one pass; the predictions are in the order of the texts."""
         try:
             records, tasks = await self._read(request, self._asked, UNFORMED)
         except RequestRefused as error:
@@ -92,13 +98,13 @@ class Service:
         content = _content(answers)
         if is_short(content):
             return JSONResponse(content)
-        return Response(await self.beside(render, content), media_type="application/json")
+        return Response(await self.in_thread(render, content), media_type="application/json")
 
     async def ask(self, request: Request) -> Response:
-        """Answer typed questions (choice, score, noul) about one state; one pass answers all of them.
+        """Answer typed questions (choice, score, noul) about one state in a single pass.
 
-        The protocol is that of decision servers. A question is answered by the task that it is named after, or that its
-        instructions name; of them nothing else is read, since a head knows what it was trained for.
+        The protocol is that of decision servers. A question is answered by the task of the same name, or the one named
+        in its instructions; nothing else in them is used, since a head is trained for its task.
         """
         try:
             name, state, planned = await self._read(request, self._planned, UNASKED)
@@ -108,8 +114,8 @@ class Service:
             places = {one: ["body", "questions", one] if one else ["body", "questions"] for one in error.messages}
             return _faults(
                 [
-                    QuestionFault(loc=[*places[one]], msg=told, type="value_error")
-                    for one, told in error.messages.items()
+                    QuestionFault(loc=[*places[one]], msg=message, type="value_error")
+                    for one, message in error.messages.items()
                 ]
             )
         except DataError as error:
@@ -122,27 +128,27 @@ class Service:
             return _faults([QuestionFault(loc=["body", "state"], msg=error.detail, type="value_error")])
         if answers is None:
             return Response(status_code=499)  # nobody reads it
-        (found,) = answers
-        self.metrics.answered(1, found.truncated)
-        request.state.log = {"questions": len(planned), "truncated": int(found.truncated)}
-        usage = {"input_tokens": found.tokens, "output_tokens": 0}
-        return JSONResponse({"model": name, "answers": answer_questions(planned, found.outputs), "usage": usage})
+        (prediction,) = answers
+        self.metrics.answered(1, prediction.truncated)
+        request.state.log = {"questions": len(planned), "truncated": int(prediction.truncated)}
+        usage = {"input_tokens": prediction.tokens, "output_tokens": 0}
+        return JSONResponse({"model": name, "answers": answer_questions(planned, prediction.outputs), "usage": usage})
 
     def _served(self, wanted: str | None) -> str:
-        """Return the model's name. Raises Refused where another one is asked for: none is put in its place."""
+        """Return the model's name. Raises RequestRefused if another one is requested: there is no substitution."""
         name = self.options.name or ""
         if wanted is not None and name and wanted != name:
             raise RequestRefused(400, f"this server has the model {name!r}; requested {wanted[:80]!r}")
         return name or wanted or ""
 
     async def tasks(self) -> Response:
-        """Tell the model, its tasks with their labels and scores, the server's limits, and texts to try."""
+        """Return the model, its tasks with their labels and scores, the server's limits, and example texts."""
         return JSONResponse(self._description)
 
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
         about, most = self.model.about, self.options.max_characters
-        fitting = [one for one in self._examples if _characters(one) <= most]
+        fitting = [example for example in self._examples if _characters(example) <= most]
         return TasksResponse(
             model=ModelDescription(name=self.options.name or "", encoder=encoder_of(about), passes=passes_of(about)),
             tasks=[_described(name, task, about) for name, task in self.model.tasks.items()],
@@ -153,55 +159,55 @@ class Service:
         ).model_dump(mode="json")
 
     async def health(self) -> Response:
-        """Tell whether the server takes requests: 200 while it does, 503 while it stops."""
+        """Return whether the server accepts requests: 200 if it does, 503 while it is stopping."""
         ready = self.batcher.ready
-        found = {"status": "ready" if ready else "stopping", "queued": self.batcher.queued}
-        return JSONResponse(found, 200 if ready else 503)
+        content = {"status": "ready" if ready else "stopping", "queued": self.batcher.queued}
+        return JSONResponse(content, 200 if ready else 503)
 
     async def exposed(self) -> Response:
-        """Tell the figures for Prometheus."""
+        """Return the metrics for Prometheus."""
         return Response(self.metrics.exposed(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _read(self, request: Request, read: Callable[[bytes, ServeOptions], _Read], unformed: str) -> _Read:
-        """Read a request's body of JSON. Raises Refused."""
+        """Read the JSON body of a request. Raises RequestRefused."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise RequestRefused(422, unformed)
         return await self.read_body(request, read)
 
     async def read_body(self, request: Request, read: Callable[[bytes, ServeOptions], _Read]) -> _Read:
-        """Read a request's body: a large one beside the event loop, which goes on answering. Raises Refused."""
+        """Read the body of a request, a large one outside the event loop. Raises RequestRefused."""
         body = await request.body()
         if len(body) <= SMALL_BODY:
             return read(body, self.options)
-        return await self.beside(read, body, self.options)
+        return await self.in_thread(read, body, self.options)
 
-    async def beside(self, work: Callable[..., _Read], *given: Any) -> _Read:  # noqa: ANN401
-        """Do what takes milliseconds beside the event loop, which goes on answering."""
+    async def in_thread(self, work: Callable[..., _Read], *given: Any) -> _Read:  # noqa: ANN401
+        """Run work of milliseconds in another thread, so that the event loop is not blocked."""
         return await asyncio.get_running_loop().run_in_executor(self._beside, work, *given)
 
     def _asked(self, body: bytes, options: ServeOptions) -> tuple[Sequence[Record], tuple[str, ...]]:
-        """Return the records of a request and the tasks that are to answer them."""
+        """Return the records of a request and the tasks to run."""
         request = read_request(body, options)
         tasks = self._chosen(request.tasks)
         self.require_readable(request.texts, tasks, "texts[{}]")
         return request.texts, tasks
 
     def _planned(self, body: bytes, options: ServeOptions) -> tuple[str, Record, list[PlannedQuestion]]:
-        """Return the model's name, the state that a request asks about, and what answers its questions."""
-        asking = read_asking(body, options)
+        """Return the model's name, the state of a request, and the planned questions."""
+        asking = read_questions(body, options)
         name = self._served(asking.model)
         planned = plan_questions(self.model.tasks, asking.questions)
         require_state(asking.state, self.model.tasks, planned)
         return name, asking.state, planned
 
     def close(self) -> None:
-        """Answer what waits, and end the threads."""
+        """Answer waiting requests, and end the threads."""
         self.batcher.close()
         self._beside.shutdown(wait=False, cancel_futures=True)
 
     def _chosen(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
-        """Return the wanted tasks in the model's order, so that equal wishes run together."""
+        """Return the requested tasks in the model's order, so that equal requests run together."""
         names = self.names
         for name in wanted or ():
             if name not in self.model.tasks:
@@ -210,18 +216,20 @@ class Service:
         return tuple(name for name in names if name in chosen)
 
     def note_answered(self, answers: Sequence[TextPrediction], request: Request) -> None:
-        """Count the texts of a request, in the figures and in the log."""
+        """Count the texts of a request in the metrics and the log."""
         truncated = sum(answer.truncated for answer in answers)
         self.metrics.answered(len(answers), truncated)
         request.state.log = {"texts": len(answers), "truncated": truncated}
 
     def require_readable(self, records: Sequence[Record], tasks: Sequence[str], place: str) -> None:
-        """Raise 422 where no task can read one of some records.
+        """Raise 422 if there is a record that no task can read.
 
-        The model would refuse such a record as well, and all others that run with it.
+        The model would reject such a record too, and all others in the same batch.
 
         Args:
-            place: of a record, with {} for its number.
+            records: the records.
+            tasks: names of the tasks.
+            place: place of a record, with {} for its number.
         """
         chosen = [self.model.tasks[name] for name in tasks]
         single = any(task.options.inputs.second is None and task.options_column is None for task in chosen)
@@ -236,7 +244,7 @@ class Service:
     async def answers(
         self, records: Sequence[Record], tasks: tuple[str, ...], request: Request
     ) -> Sequence[TextPrediction] | None:
-        """Wait for the answers; None when the client has left."""
+        """Wait for the predictions; None if the client has disconnected."""
         try:
             ticket = self.batcher.put(records, tasks)
         except QueueFull as error:
@@ -268,7 +276,7 @@ class Service:
 
 
 def _refusal(error: RequestRefused) -> Response:
-    """Return the answer to a request of typed questions that has another form, or is too large."""
+    """Return the response to a rejected request with typed questions."""
     if error.status != 422:
         return JSONResponse({"detail": str(error)}, error.status)
     return _faults(
@@ -285,7 +293,7 @@ def _faults(faults: Sequence[QuestionFault]) -> Response:
 
 
 async def _gone(request: Request) -> None:
-    """Return when the client has closed the connection."""
+    """Return as soon as the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -308,9 +316,9 @@ def _described(name: str, task: Task, about: Mapping[str, Any]) -> TaskDescripti
 
 
 def _questions(name: str, task: Task) -> list[dict[str, Any]]:
-    """Return a typed question of each kind that a task answers."""
-    found = {(one.type, one.label is None): one for one in reversed(task.typed_questions)}
-    return [one.to_json(name) for one in reversed(found.values())]
+    """Return a typed question of each kind that a task can answer."""
+    by_kind = {(question.type, question.label is None): question for question in reversed(task.typed_questions)}
+    return [question.to_json(name) for question in reversed(by_kind.values())]
 
 
 def _reads(task: Task, state: Example) -> bool:
@@ -325,6 +333,6 @@ def _characters(example: Example) -> int:
 
 
 def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:
-    """Return the body of an answer."""
+    """Return the body of a response."""
     predictions = [answer.predictions for answer in answers]
     return {"predictions": predictions, "truncated": [answer.truncated for answer in answers]}

@@ -1,4 +1,4 @@
-"""Answers as tensors of the Open Inference Protocol, by their shape alone: a value of each row, or a row of numbers."""
+"""Predictions as tensors of the Open Inference Protocol, from their shape: a value or a row of numbers per row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polytask.serving.inference_request import pack_texts
 from polytask.tasks import Task
 
 Datatype: TypeAlias = Literal["BYTES", "FP64", "INT64", "BOOL"]
-# Beside what the tasks answer; no output of a task is without a dot.
+# An output in addition to those of the tasks, whose names all contain a dot.
 TRUNCATED = "truncated"
 _SCALARS: dict[type, Datatype] = {str: "BYTES", float: "FP64", int: "INT64", bool: "BOOL"}
 _NUMPY = {"FP64": "<f8", "INT64": "<i8", "BOOL": "?"}
@@ -26,10 +26,10 @@ class Output:
     """One output of the model.
 
     Attributes:
-        task: whose answer it is; None for what is said of every row.
-        field: of the answer's object; None for the whole of an answer that is a list.
-        width: numbers a row; None for one value.
-        labels: what the numbers of a row are of.
+        task: the task; None for an output that does not belong to a task.
+        field: field of the prediction; None for the whole prediction if it is a list.
+        width: numbers per row; None for a single value.
+        labels: labels of the numbers in a row.
         as_json: whether a value is a list or an object, which is sent as JSON.
     """
 
@@ -43,7 +43,7 @@ class Output:
 
     @property
     def metadata(self) -> TensorMetadata:
-        """What GET /v2/models/NAME says of it."""
+        """Its description in GET /v2/models/NAME."""
         shape = [-1] if self.width is None else [-1, self.width]
         return TensorMetadata(name=self.name, datatype=self.datatype, shape=shape, parameters=self._parameters)
 
@@ -55,17 +55,18 @@ class Output:
         """Return the tensor of some rows, and the bytes that follow the JSON object.
 
         Args:
-            values: the task's answers, or what is said of each row.
+            values: one value per row: the task's predictions, or the values of the output.
+            binary: whether to send the values as bytes.
         """
         data = self._data(values)
         shape = [len(values)] if self.width is None else [len(values), self.width]
-        found = OutputTensor(name=self.name, shape=shape, datatype=self.datatype, parameters=self._parameters)
+        result = OutputTensor(name=self.name, shape=shape, datatype=self.datatype, parameters=self._parameters)
         if not binary:
-            found.data = data
-            return found, b""
+            result.data = data
+            return result, b""
         raw = pack_texts(data) if self.datatype == "BYTES" else np.array(data, _NUMPY[self.datatype]).tobytes()
-        found.parameters["binary_data_size"] = len(raw)
-        return found, raw
+        result.parameters["binary_data_size"] = len(raw)
+        return result, raw
 
     def _data(self, values: Sequence[Any]) -> list[Any]:
         cells = list(values) if self.field is None else [value[self.field] for value in values]
@@ -79,15 +80,15 @@ class Output:
 
 def outputs_of(tasks: Mapping[str, Task]) -> dict[str, Output]:
     """Return the outputs by name: `TASK.label`, `TASK.probabilities`, ..., and `TASK.answer` for a list of entities."""
-    found = [Output(TRUNCATED, None, None, "BOOL")]
+    outputs = [Output(TRUNCATED, None, None, "BOOL")]
     for name, task in tasks.items():
         example = example_answer(task)
         if not isinstance(example, Mapping):
-            found.append(Output(f"{name}.answer", name, None, "BYTES", as_json=True))
+            outputs.append(Output(f"{name}.answer", name, None, "BYTES", as_json=True))
             continue
-        fixed = task.options_column is None  # else the lengths of lists are the rows' own
-        found += [_output(name, str(field), value, fixed) for field, value in example.items()]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return {one.name: one for one in found}
+        fixed = task.options_column is None  # otherwise the lengths of lists depend on the row
+        outputs += [_output(name, str(field), value, fixed) for field, value in example.items()]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return {output.name: output for output in outputs}
 
 
 def _output(task: str, field: str, example: Any, fixed: bool) -> Output:  # noqa: ANN401
@@ -113,12 +114,12 @@ def inputs_of(tasks: Mapping[str, Task]) -> list[TensorMetadata]:
 
 
 def accepted_inputs(tasks: Mapping[str, Task]) -> set[str]:
-    """Return the names of the columns that a row may have: those that the tasks read, `text`, and words."""
-    found: set[str] = set()
+    """Return the accepted names of columns: those that the tasks read, `text`, and columns of words."""
+    names: set[str] = set()
     for task in tasks.values():
-        found.update(task.input_columns)
+        names.update(task.input_columns)
         if task.options.inputs.second is None:
-            found.add("text")
+            names.add("text")
         if task.level == "word":
-            found.add(task.options.tokens)
-    return found
+            names.add(task.options.tokens)
+    return names

@@ -260,9 +260,9 @@ class TreeOptions(SharingOptions, ABC):
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_is_nothing_by_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset_values(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Options that the kind does not use are refused as input, so they must not be written either.
-        values = super()._leave_out_what_is_nothing_by_default(dump)
+        values = super()._omit_unset_values(dump)
         return {key: value for key, value in values.items() if self.kind in _READ_BY.get(key, (self.kind,))}
 
     @abstractmethod

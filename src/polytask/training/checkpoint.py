@@ -190,7 +190,7 @@ class Checkpoints:
                 continue
             return folder.name
         if folders:
-            raise NothingToResume(f"{self.folder}: no checkpoint is whole; train into a new folder")
+            raise NothingToResume(f"{self.folder}: no checkpoint is complete; train into a new folder")
         return None
 
     def load(self, name: str, like: Mapping[str, Tensor]) -> Checkpoint:

@@ -34,4 +34,4 @@ def show_tuning(tuning: Tuning, out: Console) -> None:
     elif tuning.test is not None:
         out.print(tuning.test["problem"], soft_wrap=True)
     for note in tuning.record["notes"]:
-        out.print(f"To know: {note}", soft_wrap=True)
+        out.print(f"Note: {note}", soft_wrap=True)

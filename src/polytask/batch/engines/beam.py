@@ -1,4 +1,4 @@
-"""A model of Beam's `RunInference`."""
+"""A model handler for Beam's `RunInference`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ except ModuleNotFoundError as error:
 
 
 class PolytaskModelHandler(_base.ModelHandler):
-    """Gives `RunInference` the answers of a model; each is a `PredictionResult` of the row and a dict by column.
+    """Predicts for `RunInference`; each result is a `PredictionResult` of the row and a dict by column.
 
     >>> handler = PolytaskModelHandler(BatchPredictor("runs/reviews/model", errors="column"))  # doctest: +SKIP
     >>> rows | RunInference(KeyedModelHandler(handler))  # doctest: +SKIP
 
-    The elements are texts, or rows as mappings. `KeyedModelHandler` around it takes (key, row) and gives (key, result):
-    a pipeline has no order, so that is how answers find their rows elsewhere.
+    The elements are texts, or rows as mappings. Wrapped in `KeyedModelHandler`, it takes (key, row) and returns
+    (key, result), which connects results to rows, since a pipeline has no order.
 
     Args:
-        predictor: every worker needs polytask, and the model at its path. What it keeps does not matter: the result
-            holds the whole row. With errors="raise" a row without a text fails its bundle, which Beam repeats; with
-            "column" the others are answered.
-        batch_size: rows that are answered together, at most.
+        predictor: the predictor. Every worker needs polytask, and the model at its path. Its `keep` has no effect: the
+            result contains the whole row. With errors="raise", a row without a text fails its bundle, which Beam
+            retries; with "column", the other rows are predicted.
+        batch_size: maximum number of rows that are predicted together.
     """
 
     def __init__(self, predictor: BatchPredictor, *, batch_size: int = 1024) -> None:
@@ -38,7 +38,7 @@ class PolytaskModelHandler(_base.ModelHandler):
         self._predictor = predictor
 
     def load_model(self) -> BatchPredictor:
-        """Load the model, once a process."""
+        """Load the model, once per process."""
         assert self._predictor.loaded is not None
         return self._predictor
 
@@ -48,7 +48,7 @@ class PolytaskModelHandler(_base.ModelHandler):
         model: BatchPredictor,
         inference_args: Mapping[str, Any] | None = None,
     ) -> Iterator[Any]:
-        """Yield the answers of rows, in their order. Raises DataError for arguments, of which there are none."""
+        """Yield the predictions of rows, in order. Raises DataError for arguments, since there are none."""
         if inference_args:
             raise DataError(f"inference_args: found {', '.join(inference_args)}; none are accepted")
         answers = model.answer_rows([{"text": row} if isinstance(row, str) else dict(row) for row in batch])

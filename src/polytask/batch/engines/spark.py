@@ -1,8 +1,8 @@
-"""Answers beside the rows of a Spark DataFrame.
+"""Prediction for the rows of a Spark DataFrame.
 
 It uses `mapInArrow`: columns keep their types (`mapInPandas` turns integers of a column with nulls into floats), nested
-answers stay lists, and a row and its id never part (`predict_batch_udf` is given the columns that are named, as NumPy
-arrays, and returns the answers alone).
+predictions stay lists, and rows keep their ids (`predict_batch_udf` gets only the named columns, as NumPy arrays, and
+returns only the predictions).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from polytask.errors import missing_extra
 
 
 def predict_frame(frame: Any, predictor: BatchPredictor) -> Any:  # noqa: ANN401
-    """Return a DataFrame with the columns that the predictor keeps and those of its answers.
+    """Return a DataFrame with the columns that the predictor keeps and those of its predictions.
 
     >>> predictor = BatchPredictor("runs/reviews/model", keep=["id"], errors="column")  # doctest: +SKIP
     >>> predict_frame(spark.read.parquet("reviews"), predictor).write.parquet("answers")  # doctest: +SKIP
 
     Args:
-        frame: with a column of texts. Rows are answered where they are: nothing is shuffled.
-        predictor: every machine needs polytask, and the model at its path. The model is loaded here, for the names and
-            types of its answers, and once in each of Spark's Python workers.
+        frame: a DataFrame with a text column. Rows are predicted in place, without a shuffle.
+        predictor: the predictor. Every machine needs polytask, and the model at its path. The model is loaded here, for
+            the names and types of its predictions, and once in each of Spark's Python workers.
 
-    Raises MissingExtra, and DataError where the predictor keeps a column that is not there or has an answer's name.
+    Raises MissingExtra, and DataError if a column to keep is missing or has the name of a prediction's column.
     """
     try:
         from_arrow = import_module("pyspark.sql.pandas.types").from_arrow_schema
@@ -38,9 +38,9 @@ def predict_frame(frame: Any, predictor: BatchPredictor) -> Any:  # noqa: ANN401
         if missing is None:
             raise
         raise missing from None
-    kept = [frame.schema[name] for name in predictor.kept(frame.columns)]
+    kept_fields = [frame.schema[name] for name in predictor.kept(frame.columns)]
     answers = from_arrow(predictor.schema()).fields
-    return frame.mapInArrow(partial(_answer, pickle.dumps(predictor)), types.StructType([*kept, *answers]))
+    return frame.mapInArrow(partial(_answer, pickle.dumps(predictor)), types.StructType([*kept_fields, *answers]))
 
 
 def _answer(predictor: bytes, batches: Iterator[Any]) -> Iterator[Any]:
@@ -50,5 +50,5 @@ def _answer(predictor: bytes, batches: Iterator[Any]) -> Iterator[Any]:
 
 @lru_cache(maxsize=1)
 def _loaded(predictor: bytes) -> BatchPredictor:
-    """Return the predictor, the same for every partition: Spark asks anew for each, in a process that stays."""
+    """Return the predictor, cached per process: Spark calls this for each partition in the same process."""
     return pickle.loads(predictor)

@@ -1,4 +1,4 @@
-"""Drawings as SVG: one kind a file. Told apart by shape, dash and label, never by colour alone."""
+"""SVG charts, one kind per file. Series differ in shape, dash pattern and label, never in colour alone."""
 
 from polytask.page.chart.forest import Dot, forest
 from polytask.page.chart.heat import heat_map

@@ -1,4 +1,4 @@
-"""Forest plots: a row for each value, its whole name on the left, its interval on one axis."""
+"""Forest plots: one row per value, with its full name on the left and its interval on a common axis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HEIGHT = 26
 
 @dataclass(frozen=True)
 class Dot:
-    """A value with its interval and what it is held against.
+    """A value with its interval and a reference.
 
     Attributes:
         shown: the value as text.
-        reference: a second value, such as a baseline's; drawn as a hollow circle.
-        apart: whether the interval speaks for a difference; such a dot is filled.
+        reference: a second value, such as a baseline; drawn as a hollow circle.
+        apart: whether the interval shows a difference; such a dot is filled.
     """
 
     label: str
@@ -39,21 +39,23 @@ def forest(
     lines: Sequence[tuple[float, str]] = (),
     limits: tuple[float, float] | None = None,
 ) -> Forest | None:
-    """Draw a row for each dot; None when there is nothing to draw.
+    """Draw a row for each dot; None if there is nothing to draw.
 
     Args:
-        lines: values that are drawn through all rows, with their names, such as no difference.
-        limits: of the axis; by default those of the values.
+        title: title of the plot.
+        dots: the values.
+        lines: values to draw as vertical lines through all rows, with their names, such as no difference.
+        limits: limits of the axis; by default those of the values.
     """
-    known = [dot for dot in dots if finite([dot.value])]
-    if not known:
+    drawable = [dot for dot in dots if finite([dot.value])]
+    if not drawable:
         return None
-    values = [value for dot in known for value in finite([dot.value, dot.low, dot.high, dot.reference])]
+    values = [value for dot in drawable for value in finite([dot.value, dot.low, dot.high, dot.reference])]
     low, high = limits or domain([*values, *(value for value, _ in lines)])
     axis = _Axis(low, high)
     grid = [_line(axis.place(value), "#e4e4e4") for value in ticks(low, high)]
     grid += [_line(axis.place(value), "#333", "" if value == 0 else "4 3", name) for value, name in lines]
-    rows = [ForestRow(dot.label, dot.shown, _row(title, dot, grid, axis)) for dot in known]
+    rows = [ForestRow(dot.label, dot.shown, _row(title, dot, grid, axis)) for dot in drawable]
     marks = [(short(value), f"{axis.place(value):.2f}") for value in ticks(low, high)]
     return Forest(title, rows, marks)
 
@@ -64,7 +66,7 @@ class _Axis:
     high: float
 
     def place(self, value: float) -> float:
-        """Return where a value lies, in percent of the width."""
+        """Return the position of a value in percent of the width."""
         return 100 * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
 
 
@@ -101,6 +103,6 @@ def _row(title: str, dot: Dot, grid: Sequence[Markup], axis: _Axis) -> Markup:
 
 
 def _circle(place: float, name: str, *, fill: str, stroke: str) -> Markup:
-    """Draw a value: only circles and lines have places in percent."""
+    """Draw a value as a circle: only circles and lines can have positions in percent."""
     where = {"cx": f"{place:.2f}%", "cy": _HEIGHT / 2, "r": 5}
     return tag("circle", tag("title", name), **where, fill=fill, stroke=stroke, stroke_width=1.8)

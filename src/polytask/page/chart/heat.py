@@ -1,4 +1,4 @@
-"""Heat maps: a matrix whose cells carry their numbers, so that colour only helps."""
+"""Heat maps: matrices with numbers in their cells, so that colour is only an aid."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ def heat_map(
     whole: bool = False,
     grey: Collection[tuple[int, int]] = (),
 ) -> Chart | None:
-    """Draw a matrix: blue above zero, orange below, white at zero; None when there is nothing to draw.
+    """Draw a matrix: blue above zero, orange below, white at zero; None if there is nothing to draw.
 
     Args:
-        values: rows x columns; None where a value is not known.
-        most: the size of a value that has the full colour.
-        texts: what the cells say, where that is not the value itself.
-        whole: whether the names of rows are never cut.
-        grey: cells, by row and column, whose values say nothing.
+        title: title of the chart.
+        rows, columns: names of the rows and columns.
+        values: rows x columns; None for unknown values.
+        most: absolute value that gets the full colour.
+        texts: texts of the cells; the values by default.
+        whole: whether the names of rows are never shortened.
+        grey: cells (row, column) with meaningless values.
     """
     if not rows or not columns or not finite([value for row in values for value in row]):
         return None
-    said = texts if texts is not None else [[_said(value) for value in row] for row in values]
-    widest = max(text_width(text) for row in said for text in row)
+    cell_texts = texts if texts is not None else [[_cell_text(value) for value in row] for row in values]
+    widest = max(text_width(text) for row in cell_texts for text in row)
     width = max(34.0, widest + 8)
     turned = any(text_width(name) > width - 4 for name in columns)
     names = [cut(name, _COLUMN_LABEL) for name in columns]
@@ -55,9 +57,9 @@ def heat_map(
         y = top + _HEIGHT * line
         drawn.append(write(left - 6, y + 17, cut(name, left - 10), anchor="end", full=name))
         for place, value in enumerate(values[line]):
-            where = f"{name}, {columns[place]}: {said[line][place]}"
+            where = f"{name}, {columns[place]}: {cell_texts[line][place]}"
             value = None if (line, place) in grey else value
-            drawn.extend(_cell(left + width * place, y, width, value, said[line][place], most, where))
+            drawn.extend(_cell(left + width * place, y, width, value, cell_texts[line][place], most, where))
     total = left + width * len(columns) + 2
     label = f"Heat map, {title}: {len(rows)} rows ({', '.join(rows)}), {len(columns)} columns."
     return Chart(title, canvas(label, total, top + _HEIGHT * len(rows) + 2, *drawn), total > WIDTH)
@@ -74,5 +76,5 @@ def _cell(
     return box, write(x + width / 2, y + 17, text, anchor="middle", fill=ink(colour), style=style)
 
 
-def _said(value: float | None) -> str:
+def _cell_text(value: float | None) -> str:
     return number(value, 2) if value is not None and finite([value]) else "\u2013"

@@ -28,7 +28,7 @@ from polytask.page.chart.svg import (
     write,
 )
 
-MOST_POINTS = 200  # of a line; more are not told apart at this width
+MOST_POINTS = 200  # of a line; more cannot be distinguished at this width
 MOST_MARKERS = 24
 _TOP, _BOTTOM, _LABEL = 10, 36, 104
 
@@ -41,47 +41,49 @@ class Line:
     points: Sequence[tuple[float, float | None]]
 
     def known(self) -> list[tuple[float, float]]:
-        """Return what can be drawn: evenly thinned, with the first and the last point kept."""
-        kept = [(x, y) for x, y in self.points if y is not None and math.isfinite(x) and math.isfinite(y)]
-        if len(kept) <= MOST_POINTS:
-            return kept
-        last = len(kept) - 1
-        return [kept[round(index * last / (MOST_POINTS - 1))] for index in range(MOST_POINTS)]
+        """Return the points to draw: finite ones, evenly thinned, including the first and the last."""
+        finite_points = [(x, y) for x, y in self.points if y is not None and math.isfinite(x) and math.isfinite(y)]
+        if len(finite_points) <= MOST_POINTS:
+            return finite_points
+        last = len(finite_points) - 1
+        return [finite_points[round(index * last / (MOST_POINTS - 1))] for index in range(MOST_POINTS)]
 
 
 def line_chart(title: str, lines: Sequence[Line], *, x: str = "step", start: float | None = None) -> Chart | None:
-    """Draw lines with their names at their ends; None when there is nothing to draw.
+    """Draw lines with their names at their ends; None if there is nothing to draw.
 
     Args:
+        title: title of the chart.
+        lines: the lines.
         x: name of the horizontal axis.
-        start: a value that the vertical axis begins at, such as 0.
+        start: value at which the vertical axis starts, such as 0.
     """
-    known = [(line.name, line.known()) for line in lines]
-    known = [(name, points) for name, points in known if points]
-    if not known:
+    drawable = [(line.name, line.known()) for line in lines]
+    drawable = [(name, points) for name, points in drawable if points]
+    if not drawable:
         return None
-    ends = [name if len(known) > 1 else short(float(f"{points[-1][1]:.3g}")) for name, points in known]
+    ends = [name if len(drawable) > 1 else short(float(f"{points[-1][1]:.3g}")) for name, points in drawable]
     room = min(_LABEL, max(map(text_width, ends))) + 16
-    height = max(190.0, LINE * len(known) + _TOP + _BOTTOM + 8)
-    low, high = domain([y for _, points in known for _, y in points])
+    height = max(190.0, LINE * len(drawable) + _TOP + _BOTTOM + 8)
+    low, high = domain([y for _, points in drawable for _, y in points])
     low = low if start is None else min(start, low + 0.06 * (high - low))
     vertical = ticks(low, high, 4)
     left = max(map(text_width, map(short, vertical))) + 10
-    steps = [step for _, points in known for step, _ in points]
+    steps = [step for _, points in drawable for step, _ in points]
     first, last = (min(steps), max(steps)) if min(steps) < max(steps) else (min(steps) - 1, max(steps) + 1)
     to_x = scale(first, last, left, WIDTH - room)
     to_y = scale(low, high, height - _BOTTOM, _TOP)
     drawn = [*_grid(vertical, to_y, left, WIDTH - room), *_steps(first, last, to_x, height - _BOTTOM)]
     drawn.append(write((left + WIDTH - room) / 2, height - 4, x, anchor="middle", fill="#555"))
-    for index, (name, points) in enumerate(known):
+    for index, (name, points) in enumerate(drawable):
         drawn.extend(_series(index, name, [(to_x(step), to_y(y), step, y) for step, y in points]))
-    places = spread([to_y(points[-1][1]) for _, points in known], LINE, _TOP + 2, height - _BOTTOM)
+    places = spread([to_y(points[-1][1]) for _, points in drawable], LINE, _TOP + 2, height - _BOTTOM)
     for index, (label, place) in enumerate(zip(ends, places, strict=True)):
-        end_x, end_y = to_x(known[index][1][-1][0]), to_y(known[index][1][-1][1])
+        end_x, end_y = to_x(drawable[index][1][-1][0]), to_y(drawable[index][1][-1][1])
         if abs(place - end_y) > 4:
             drawn.append(_leader(end_x + 4, end_y, WIDTH - room + 11, place))
         drawn.append(write(WIDTH - room + 13, place + 4, cut(label, room - 14), full=label))
-    names = "; ".join(f"{name} ends at {short(float(f'{points[-1][1]:.3g}'))}" for name, points in known)
+    names = "; ".join(f"{name} ends at {short(float(f'{points[-1][1]:.3g}'))}" for name, points in drawable)
     return Chart(title, canvas(f"Line chart, {title}: {names}.", WIDTH, height, *drawn))
 
 

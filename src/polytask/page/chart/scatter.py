@@ -1,4 +1,4 @@
-"""Scatter charts: things with two properties, and the frontier of those that no other beats in both."""
+"""Scatter charts of items with two properties, and their Pareto frontier."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _TOP, _BOTTOM, _HEIGHT = 24, 40, 250
 
 @dataclass(frozen=True)
 class Point:
-    """One thing.
+    """One item.
 
     Attributes:
-        x: less is better.
-        y: more is better.
-        chosen: whether it stands out.
-        group: gives its shape and colour.
+        x: lower is better.
+        y: higher is better.
+        chosen: whether it is highlighted.
+        group: determines its shape and colour.
     """
 
     name: str
@@ -48,21 +48,23 @@ class Point:
 def scatter_chart(
     title: str, points: Sequence[Point], *, x: str, y: str, line: tuple[float, str] | None = None
 ) -> Chart | None:
-    """Draw points with their names and the frontier; None when there is nothing to draw.
+    """Draw points with their names and the frontier; None if there is nothing to draw.
 
     Args:
+        title: title of the chart.
+        points: the items.
         x, y: names of the axes.
-        line: a value of y that stands out, and what it is.
+        line: value of y to draw as a line, with its name.
     """
-    known = [
-        (one, one.x, one.y)
-        for one in points
-        if one.x is not None and one.y is not None and math.isfinite(one.x) and math.isfinite(one.y)
+    drawable = [
+        (point, point.x, point.y)
+        for point in points
+        if point.x is not None and point.y is not None and math.isfinite(point.x) and math.isfinite(point.y)
     ]
-    if not known:
+    if not drawable:
         return None
-    low_x, high_x = domain([place for _, place, _ in known])
-    low, high = domain([place for _, _, place in known] + ([] if line is None else [line[0]]))
+    low_x, high_x = domain([place for _, place, _ in drawable])
+    low, high = domain([place for _, _, place in drawable] + ([] if line is None else [line[0]]))
     vertical = ticks(low, high, 4)
     left = max(map(text_width, map(short, vertical))) + 10
     to_x, to_y = scale(low_x, high_x, left + 6, WIDTH - 12), scale(low, high, _HEIGHT - _BOTTOM, _TOP)
@@ -80,41 +82,47 @@ def scatter_chart(
             )
         )
         drawn.append(write(WIDTH - 6, to_y(line[0]) + LINE - 2, line[1], anchor="end", fill="#555"))
-    edge = frontier([(place_x, place_y) for _, place_x, place_y in known])
+    edge = frontier([(place_x, place_y) for _, place_x, place_y in drawable])
     if len(edge) > 1:
         path = " ".join(f"{to_x(place_x):.2f},{to_y(place_y):.2f}" for place_x, place_y in edge)
         drawn.append(tag("polyline", points=path, fill="none", stroke="#777", stroke_width=1.2))
-    for one, place_x, place_y in known:
-        told = f"{one.name}: {x} {place_x:.3g}, {y} {place_y:.3g}"
+    for point, place_x, place_y in drawable:
+        title_text = f"{point.name}: {x} {place_x:.3g}, {y} {place_y:.3g}"
         drawn.append(
-            marker(one.group, to_x(place_x), to_y(place_y), told, 4.5 if one.chosen else 3.2, filled=one.chosen)
+            marker(
+                point.group, to_x(place_x), to_y(place_y), title_text, 4.5 if point.chosen else 3.2, filled=point.chosen
+            )
         )
     crossed = None if line is None else to_y(line[0])
-    drawn.extend(_names([(one.name, to_x(place_x), to_y(place_y)) for one, place_x, place_y in known], left, crossed))
+    drawn.extend(
+        _names([(point.name, to_x(place_x), to_y(place_y)) for point, place_x, place_y in drawable], left, crossed)
+    )
     names = "; ".join(
-        f"{one.name} {short(place_x)}, {short(float(f'{place_y:.3g}'))}" for one, place_x, place_y in known
+        f"{point.name} {short(place_x)}, {short(float(f'{place_y:.3g}'))}" for point, place_x, place_y in drawable
     )
     return Chart(title, canvas(f"Scatter chart, {title}, {y} over {x}: {names}.", WIDTH, _HEIGHT, *drawn))
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other beats, from the least x on.
+    """Return the Pareto-optimal points by increasing x.
 
     >>> frontier([(1, 0), (2, 3), (2, 1), (3, 2)])
     [(1, 0), (2, 3)]
     """
-    found: list[tuple[float, float]] = []
+    best: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not found or y > found[-1][1]:
-            found.append((x, y))
-    return found
+        if not best or y > best[-1][1]:
+            best.append((x, y))
+    return best
 
 
 def _names(places: Sequence[tuple[str, float, float]], left: float, crossed: float | None) -> list[Markup]:
-    """Write each name beside its point where no other name stands; the others are in the points' titles.
+    """Draw each name next to its point if there is room; the other names are only in the titles of the points.
 
     Args:
-        crossed: where a line is drawn that is not to cross a name.
+        places: names with their positions.
+        left: left edge of the plot.
+        crossed: position of a line that must not cross a name.
     """
     taken: list[tuple[float, float, float]] = []
     drawn: list[Markup] = []

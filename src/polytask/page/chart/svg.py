@@ -1,4 +1,4 @@
-"""What all charts use: elements, the width of a text, ticks, colours. Lengths are CSS pixels."""
+"""Common parts of all charts: elements, text widths, ticks, colours. Lengths are in CSS pixels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from markupsafe import Markup, escape
 
-# From a value to a place.
+# Maps a value to a position.
 Scale: TypeAlias = Callable[[float], float]
 
-# Okabe and Ito (2008): told apart by people of all kinds of colour vision; their yellow is too pale for lines.
+# Okabe and Ito (2008): distinguishable with all kinds of colour vision; their yellow is too pale for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2")
 WIDTH = 350  # so that a chart fits a screen of 400
@@ -23,7 +23,7 @@ _BROAD = frozenset("mwMW@%&\u2026\u2014")
 
 
 def tag(name: str, *children: Markup | str, **attributes: str | float) -> Markup:
-    """Write an element; underscores in names of attributes stand for hyphens, all text is escaped."""
+    """Return an element; underscores in attribute names become hyphens, and all text is escaped."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _value(value)) for key, value in attributes.items()
     )
@@ -39,7 +39,7 @@ def _value(value: str | float) -> str:
 
 
 def canvas(label: str, width: float, height: float, *children: Markup) -> Markup:
-    """Write a drawing with the words that stand for it where it is not seen."""
+    """Return a drawing with its text alternative."""
     return tag(
         "svg", *children, role="img", aria_label=label, width=width, height=height, viewBox=f"0 0 {width:g} {height:g}"
     )
@@ -49,10 +49,10 @@ def write(
     x: float, y: float, text: str, *, anchor: str = "start", fill: str = "#222", full: str = "", turned: bool = False,
     style: str = "",
 ) -> Markup:  # fmt: skip
-    """Write a text whose baseline is at y.
+    """Return a text whose baseline is at y.
 
     Args:
-        full: what the text was before it was cut.
+        full: the text before it was shortened.
         turned: whether it reads upwards.
         style: a class of `style.css`.
     """
@@ -63,7 +63,7 @@ def write(
 
 
 def text_width(text: str) -> float:
-    """Return about how wide a text is, rather too wide than too narrow (measured with DejaVu Sans, a wide font)."""
+    """Estimate the width of a text, rather too wide than too narrow (measured with DejaVu Sans, a wide font)."""
     return FONT * sum(map(_character_width, text))
 
 
@@ -78,7 +78,7 @@ def _character_width(character: str) -> float:
 
 
 def cut(text: str, width: float) -> str:
-    """Shorten a text in its middle until it fits: names often differ in their first or last letters."""
+    """Shorten a text in the middle until it fits: names often differ in their first or last letters."""
     text = " ".join(text.split()) or "\u2423"
     if text_width(text) <= width:
         return text
@@ -90,7 +90,7 @@ def cut(text: str, width: float) -> str:
 
 
 def wrapped(text: str, last: float, width: float) -> list[str]:
-    """Cut a text into lines that fit a width, the last one a smaller width; a name breaks behind - or _ or anywhere.
+    """Wrap a text into lines of a width, with a smaller one for the last line; names break after - or _ or anywhere.
 
     >>> wrapped("partial", 100, 200)
     ['partial']
@@ -112,7 +112,7 @@ def finite(values: Sequence[float | None]) -> list[float]:
 
 
 def domain(values: Sequence[float]) -> tuple[float, float]:
-    """Return the least and the greatest value with some room, never the same."""
+    """Return the minimum and the maximum with some margin, never equal."""
     low, high = min(values), max(values)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     return low - room, high + room
@@ -132,12 +132,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def scale(low: float, high: float, start: float, end: float) -> Scale:
-    """Return what turns a value between two limits into a place between two others."""
+    """Return a function that maps a value between two limits to a position between two others."""
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
 def short(value: float) -> str:
-    """Write a tick."""
+    """Format a tick label."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
@@ -147,7 +147,7 @@ def short(value: float) -> str:
 
 
 def marker(index: int, x: float, y: float, title: str, size: float = 3.5, *, filled: bool = True) -> Markup:
-    """Draw a point: a series has its own shape."""
+    """Draw a point, with a shape for each series."""
     colour = COLOURS[index % len(COLOURS)]
     look: dict[str, str | float] = {"fill": colour if filled else "#fff", "stroke": colour, "stroke_width": 1.5}
     corners = _SHAPES[index % len(_SHAPES)]
@@ -169,12 +169,12 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
 
 
 def mixed(colour: str, share: float) -> str:
-    """Return white with a share in [0, 1] of a colour."""
+    """Mix white with a fraction in [0, 1] of a colour."""
     return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in _channels(colour))
 
 
 def ink(background: str) -> str:
-    """Return the colour of text that is read best on a background (contrast of WCAG 2, section 1.4.3)."""
+    """Return the text colour with the best contrast on a background (WCAG 2, section 1.4.3)."""
     linear = [
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
         for part in (value / 255 for value in _channels(background))
@@ -184,7 +184,7 @@ def ink(background: str) -> str:
 
 
 def ink_in_dark(background: str) -> str:
-    """Return the colour that becomes the best one in dark mode, where drawings are inverted with their hues kept."""
+    """Return the text colour that becomes the best one in dark mode, which inverts drawings but keeps their hues."""
     red, green, blue = (255 - value for value in _channels(background))
     turned = (
         -0.574 * red + 1.43 * green + 0.144 * blue,  # hue-rotate(180deg), by the matrix of Filter Effects Level 1
@@ -201,7 +201,7 @@ def _channels(colour: str) -> tuple[int, int, int]:
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move places apart until neighbours are a gap away from each other, in the same order, between two limits."""
+    """Move positions apart until neighbours have a minimum distance, in the same order, between two limits."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
     least = low

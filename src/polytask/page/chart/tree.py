@@ -1,4 +1,4 @@
-"""The sharing plan as a tree: from the text on the left, over the layers, to the tasks on the right."""
+"""The sharing plan as a tree, from the text on the left through the layers to the tasks on the right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROW, _BOX, _GAP, _TOP, _LABEL = 26, 78, 22, 24, 150
 
 
 def tree(title: str, plan: PlanForm) -> Chart | None:
-    """Draw a plan: a box is one set of weights, as high as the tasks that use it; None when it is not a tree."""
+    """Draw a plan: a box is one set of weights, as high as the tasks that use it; None if the plan is not a tree."""
     runs = _runs(plan)
     order = _order(plan)
     listed = sorted(plan.tasks)
@@ -48,14 +48,14 @@ def tree(title: str, plan: PlanForm) -> Chart | None:
 
 
 def _runs(plan: PlanForm) -> list[tuple[str, list[list[str]]]]:
-    """Put levels together that are divided alike; the embeddings stand alone only where they are."""
-    found: list[tuple[int, int, list[list[str]]]] = []
+    """Merge adjacent levels with the same partition."""
+    merged: list[tuple[int, int, list[list[str]]]] = []
     for number, level in enumerate(plan.levels):
-        if found and {frozenset(part) for part in found[-1][2]} == {frozenset(part) for part in level}:
-            found[-1] = (found[-1][0], number, found[-1][2])
+        if merged and {frozenset(part) for part in merged[-1][2]} == {frozenset(part) for part in level}:
+            merged[-1] = (merged[-1][0], number, merged[-1][2])
         else:
-            found.append((number, number, level))
-    return [(_name(first, last), parts) for first, last, parts in found]
+            merged.append((number, number, level))
+    return [(_name(first, last), parts) for first, last, parts in merged]
 
 
 def _name(first: int, last: int) -> str:
@@ -66,7 +66,7 @@ def _name(first: int, last: int) -> str:
 
 
 def _order(plan: PlanForm) -> list[str]:
-    """Order the tasks so that the tasks of a part stand together at every level."""
+    """Order the tasks so that the tasks of a part are adjacent at every level."""
     place = {task: index for index, task in enumerate(plan.tasks)}
 
     def key(task: str) -> list[int]:
