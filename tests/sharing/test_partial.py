@@ -173,11 +173,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a task twice": (
         branch(4, [["sentiment", "topic"], ["topic", "entities", "intent"]]),
-        "sharing.branches[1].groups: 'topic' is listed twice; a task stands in one group",
+        "sharing.branches[1].groups: 'topic' is listed twice; a task has to be in one group",
     ),
     "a task twice in one group": (
         table(_1_6=[["sentiment", "sentiment", "topic", "entities", "intent"]]),
-        "sharing.layers.1-6: 'sentiment' is listed twice; a task stands in one group",
+        "sharing.layers.1-6: 'sentiment' is listed twice; a task has to be in one group",
     ),
     "an empty group": (
         branch(4, [*PAIRS, []]),
@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a layer without a line": (
         table(_1_2=TRUNK, _5=OWN),
-        "sharing.layers: layers without a line: 3, 4, 6; the encoder has 6 layers",
+        "sharing.layers: layers without an entry: 3, 4, 6; the encoder has 6 layers",
     ),
     "a layer twice": (
         table(_1_4=TRUNK, _4_6=OWN),
@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a head for one task": (
         {"strategy": "adaptive", "share_heads": [["sentiment", "topic"], ["intent"]]},
-        "sharing.share_heads[1]: found 1 task; a head is shared by two or more",
+        "sharing.share_heads[1]: found 1 task; expected two or more tasks that share a head",
     ),
     "a head for nobody": (
         {"strategy": "partial", "shared_layers": 1, "share_heads": [[]]},
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a mixture of nothing": (
         {"strategy": "ple", "shared_experts": 0, "task_experts": 0},
-        "sharing: found no shared_experts and no task_experts; a gate chooses among one or more",
+        "sharing: found no shared_experts and no task_experts; a gate needs at least one expert",
     ),
 }
 
@@ -251,7 +251,7 @@ def test_a_mistake_in_what_is_shared_names_place_and_mend(name: str) -> None:
 
 def test_the_number_of_layers_is_the_encoders_own() -> None:
     assert "the encoder has 2 layers, accepted: 1 to 2" in complaint(branch(4, OWN), layers=2)
-    assert "layers without a line: 7, 8; the encoder has 8 layers" in complaint(table(_1_6=TRUNK), layers=8)
+    assert "layers without an entry: 7, 8; the encoder has 8 layers" in complaint(table(_1_6=TRUNK), layers=8)
 
 
 # Mistakes that show without the encoder
@@ -292,7 +292,7 @@ def test_options_that_the_kind_does_not_read_are_refused(option: str, kind: str 
     if kind in readers.split(" and "):
         SHARING["independent"].model_validate(sharing)
     else:
-        expected = f"found {option!r} beside kind {kind or 'copy'!r}; it is read by {readers} only"
+        expected = f"found {option!r} with kind {kind or 'copy'!r}; only {readers} use it"
         assert complaint_of_the_check(sharing) == f"config: sharing: {expected}"
 
 

@@ -1,4 +1,4 @@
-"""A trained model in memory, with all that a model folder holds."""
+"""A trained model in memory, with everything that a model folder holds."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model with all that prediction needs.
+    """A trained model with everything that prediction needs.
 
     Attributes:
-        precision: in which the scores were made; bf16 and auto may differ from fp32 in the third decimal.
-        about: scores, versions and the encoder's name: for people, not read back.
+        max_tokens: maximum length of a text in tokens.
+        precision: precision of the scored predictions; bf16 and auto may differ from fp32 in the third decimal.
+        about: scores, versions and the encoder's name, for information only.
     """
 
     model: MultiTaskModel
@@ -33,12 +34,12 @@ class Bundle:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def extensions(self) -> set[str]:
-        """Return the modules that whoever loads the model has to allow."""
+        """Return the modules that have to be allowed to load the model."""
         heads = {HEADS.extensions.get(spec.head or "") for spec in head_specs(self.tasks).values()}
         return extensions_of(self.tasks) | {module for module in heads if module is not None}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what its description says wherever it runs."""
+        """Return the part of the description that does not depend on the runtime."""
         return {
             "about": {**self.about, "passes": round(self.model.passes(), 4)},
             "extensions": sorted(self.extensions()),
@@ -49,7 +50,7 @@ class Bundle:
 
 
 def as_learned(tasks: Mapping[str, Task], model: MultiTaskModel) -> dict[str, Task]:
-    """Return tasks with what the model's heads have learned by now that answers are decided by."""
+    """Return tasks with the model's current learned parameters that decoding needs."""
     return {
         name: task.with_learned(
             {key: value.detach().double().cpu().numpy() for key, value in model.head(name).learned().items()}

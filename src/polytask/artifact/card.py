@@ -17,7 +17,7 @@ from polytask.tasks import Task
 if TYPE_CHECKING:
     from polytask.artifact.bundle import Bundle
 
-# Labels that are listed; the others are counted.
+# Maximum number of labels that are listed; the rest are counted.
 LISTED = 20
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # The hub's name of what a task does, by its level.
@@ -26,12 +26,12 @@ PIPELINES = {"row": "text-classification", "word": "token-classification"}
 
 @dataclass(frozen=True)
 class Use:
-    """What a card says of the form in which a model is stored.
+    """How to use a model in the form in which it is stored.
 
     Attributes:
-        loader: the package that loads it.
-        code: a program that does.
-        limits: what this form cannot do, a sentence each.
+        loader: package that loads it.
+        code: example program.
+        limits: limitations of this form, a sentence each.
     """
 
     loader: str
@@ -50,13 +50,13 @@ def plain_card(bundle: Bundle, name: str) -> str:
     task = bundle.tasks[name]
     alone = replace(bundle, tasks={name: task})
     if task.level == "word":
-        made = 'tag = pipeline("token-classification", model="this folder", aggregation_strategy="first")'
-        code = f'from transformers import pipeline\n\n{made}\ntag("A text.")'
+        definition = 'tag = pipeline("token-classification", model="this folder", aggregation_strategy="first")'
+        code = f'from transformers import pipeline\n\n{definition}\ntag("A text.")'
     else:
         more = ", top_k=None" if task.thresholds else ""
         text = '"A text."' if task.options.inputs.second is None else '{"text": "A text.", "text_pair": "Another."}'
-        made = f'answer = pipeline("text-classification", model="this folder", truncation=True{more})'
-        code = f"from transformers import pipeline\n\n{made}\nanswer({text})"
+        definition = f'answer = pipeline("text-classification", model="this folder", truncation=True{more})'
+        code = f"from transformers import pipeline\n\n{definition}\nanswer({text})"
     return card(alone, Use("transformers", code, tuple(_plain_limits(task))))
 
 
@@ -64,8 +64,8 @@ def sentence_card(bundle: Bundle, name: str) -> str:
     """Write the card of one task's folder for sentence-transformers."""
     task = bundle.tasks[name]
     text = '"A text."' if task.options.inputs.second is None else '("A text.", "Another.")'
-    made = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
-    code = f"from sentence_transformers import SentenceTransformer\n\n{made}"
+    usage = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
+    code = f"from sentence_transformers import SentenceTransformer\n\n{usage}"
     order = f"logits in the order {', '.join(f'`{_code(label)}`' for label in task.labels)}" if task.labels else ""
     order = "the vector" if task.gives_vectors else order or "the number itself"
     limits = (f"`encode` returns {order}: the embedding of a text is its answer.",)
@@ -89,7 +89,7 @@ def _plain_limits(task: Task) -> Iterator[str]:
 
 
 def card(bundle: Bundle, use: Use) -> str:
-    """Write the card of a model: what it answers, how well, from which rows, and what it is not for."""
+    """Write the card of a model: its tasks, scores, training rows, intended use and limits."""
     name = " and ".join(bundle.tasks) if len(bundle.tasks) < 3 else f"{len(bundle.tasks)} tasks"
     sections = [
         f"---\n{_front_matter(bundle, use)}---\n",
@@ -111,19 +111,19 @@ def card(bundle: Bundle, use: Use) -> str:
 
 
 def _front_matter(bundle: Bundle, use: Use) -> str:
-    found: dict[str, Any] = {"library_name": use.loader}
+    fields: dict[str, Any] = {"library_name": use.loader}
     levels = {task.level for task in bundle.tasks.values()}
     if len(levels) == 1 and (len(bundle.tasks) == 1 or use.loader != "polytask"):
-        found["pipeline_tag"] = PIPELINES[levels.pop()]
+        fields["pipeline_tag"] = PIPELINES[levels.pop()]
     base = base_model(str(bundle.about.get("encoder", "")))
     if base is not None:
-        found["base_model"] = base
-    found["tags"] = ["polytask", "multi-task-learning", *sorted({task.type_name for task in bundle.tasks.values()})]
-    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True)
+        fields["base_model"] = base
+    fields["tags"] = ["polytask", "multi-task-learning", *sorted({task.type_name for task in bundle.tasks.values()})]
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
 
 def base_model(encoder: str) -> str | None:
-    """Return the hub id of an encoder, or None where it is known by a folder of this machine only."""
+    """Return the hub id of an encoder, or None if it is a local folder."""
     if encoder in PACKAGES:
         return PACKAGES[encoder].hub_id
     known = _HUB_ID.fullmatch(encoder) is not None and not is_there(encoder)
@@ -179,13 +179,13 @@ def _label(label: str, counts: Mapping[str, int]) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    found = list(items)
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return ", ".join(found[:LISTED]) + more
+    texts = list(items)
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return ", ".join(texts[:LISTED]) + more
 
 
 def _code(text: str) -> str:
-    """Return a text as it can stand between backticks on one line of a table."""
+    """Return a text that is safe between backticks in a table cell."""
     return " ".join(text.replace("`", "'").replace("|", "/").split())
 
 
@@ -229,5 +229,5 @@ def _limits(bundle: Bundle) -> Iterator[str]:
 
 
 def _versions(about: Mapping[str, Any]) -> str:
-    found: Mapping[str, str] = about.get("versions", {})
-    return ", ".join(f"{name} {version}" for name, version in found.items()) or "an unknown version of polytask"
+    versions: Mapping[str, str] = about.get("versions", {})
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "an unknown version of polytask"

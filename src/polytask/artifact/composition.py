@@ -1,4 +1,4 @@
-"""One model folder's contents from those of several."""
+"""Composition of several model folders into one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polytask.model.composition import composed
 from polytask.regular import is_there
 from polytask.tasks import head_specs
 
-# What an encoder's configuration says that its answers do not depend on.
+# Settings of an encoder's configuration that do not affect its outputs.
 _NO_MATTER = frozenset(
     {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id",
      "use_cache", "gradient_checkpointing", "problem_type"}
@@ -22,19 +22,19 @@ _NO_MATTER = frozenset(
 
 
 def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
-    """Write one model folder with the tasks of several; each task answers exactly as it did.
+    """Write one model folder with the tasks of several; each task's answers stay exactly the same.
 
-    Parts with equal weights, such as a frozen trunk that two extensions stand on, are found and run once.
+    Parts with equal weights, such as a frozen trunk shared by two extensions, are stored and run once.
 
     Args:
         sources: folders of models or runs; `FOLDER:task,task` takes some of the tasks.
-        out: the folder to write, which is not there yet.
+        out: the folder to write, which must not exist yet.
 
     Raises:
-        ConfigError: two sources have a task of one name, or differ in what one model has once: the tokenizer,
-            `max_tokens`, the encoder's shape, the precision.
-        ModelError: a source cannot be loaded.
-        OutputError: `out` exists, or cannot be written.
+        ConfigError: if two sources have a task of the same name, or differ in the tokenizer, `max_tokens`, the
+            encoder's shape or the precision.
+        ModelError: if a source cannot be loaded.
+        OutputError: if `out` exists, or cannot be written.
     """
     folder = Path(out)
     if is_there(folder):
@@ -50,7 +50,7 @@ def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
 
 
 def join(bundles: Sequence[Bundle]) -> Bundle:
-    """Return one bundle with the tasks of several, which are alike in all that one model has once."""
+    """Return one bundle with the tasks of several that agree in tokenizer, encoder shape and precision."""
     first = bundles[0]
     tasks = {name: task for bundle in bundles for name, task in bundle.tasks.items()}
     model = composed([bundle.model for bundle in bundles], head_specs(tasks))
@@ -85,7 +85,7 @@ def _require_own_names(named: Sequence[tuple[str, Bundle]]) -> None:
 
 
 def _require_alike(first: str, base: Bundle, name: str, added: Bundle) -> None:
-    """Raise ConfigError where two models differ in what one model has once."""
+    """Raise ConfigError if two models cannot be composed."""
     if base.max_tokens != added.max_tokens:
         _refuse(first, name, "max_tokens", base.max_tokens, added.max_tokens)
     if base.precision != added.precision:
@@ -102,25 +102,25 @@ def _require_alike(first: str, base: Bundle, name: str, added: Bundle) -> None:
         )
 
 
-def _refuse(first: str, name: str, what: str, expected: object, value: object) -> None:
+def _refuse(first: str, name: str, setting: str, expected: object, value: object) -> None:
     raise ConfigError(
-        f"{name}: {what}: found {value!r}, and {first} has {expected!r}; models that are composed agree in it: "
+        f"{name}: {setting}: found {value!r}, and {first} has {expected!r}; models that are composed agree in it: "
         "train one of them anew with the other's value"
     )
 
 
 def _shape(bundle: Bundle) -> dict[str, Any]:
-    found: dict[str, Any] = bundle.model.config.to_dict()
-    return {key: value for key, value in found.items() if key not in _NO_MATTER and "dropout" not in key}
+    config: dict[str, Any] = bundle.model.config.to_dict()
+    return {key: value for key, value in config.items() if key not in _NO_MATTER and "dropout" not in key}
 
 
-def _about(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Put together what the models say of themselves by task; of the rest the first one's is kept."""
-    found = dict(told[0])
-    found["data"] = {task: data for about in told for task, data in about.get("data", {}).items()}
-    splits = dict.fromkeys(split for about in told for split in about.get("scores", {}))
-    found["scores"] = {
-        split: {task: scores for about in told for task, scores in about.get("scores", {}).get(split, {}).items()}
+def _about(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge the models' information by task; everything else is taken from the first model."""
+    merged = dict(abouts[0])
+    merged["data"] = {task: data for about in abouts for task, data in about.get("data", {}).items()}
+    splits = dict.fromkeys(split for about in abouts for split in about.get("scores", {}))
+    merged["scores"] = {
+        split: {task: scores for about in abouts for task, scores in about.get("scores", {}).get(split, {}).items()}
         for split in splits
     }
-    return found
+    return merged

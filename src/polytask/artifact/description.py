@@ -1,4 +1,4 @@
-"""What a model folder says of itself, verified: form, tasks, and the hash of every file. Needs no torch."""
+"""The verified description of a model folder: form, tasks, and the hash of every file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from polytask.terms import Precision
 FORM = 4
 FILE = "polytask.json"
 Runtime: TypeAlias = Literal["torch", "onnx"]
-# What holds the weights, by what runs them.
+# The file with the weights, by runtime.
 WEIGHTS: dict[Runtime, str] = {"torch": "model.safetensors", "onnx": "model.onnx"}
 TOKENIZER = "tokenizer.json"
 # Bytes of polytask.json, which names every label and every file; ten thousand labels take 1 MB.
 MOST_BYTES = 64 * 2**20
 MOST_TOKENS = 2**20
-# Files that people and programs put beside a model and that nothing here opens; every other one must be listed.
+# Files that people and programs put next to a model and that polytask never opens; all others must be listed.
 _BYSTANDERS = frozenset({".md", ".html", ".pdf", ".png", ".jpg", ".svg"})
 # A task's name becomes a file's name in an export, and a module's in the network.
 _UNSAFE_NAME = re.compile(r"^\s*$|[\x00-\x1f/\\.:]")
@@ -37,12 +37,12 @@ _UNSAFE_NAME = re.compile(r"^\s*$|[\x00-\x1f/\\.:]")
 
 @dataclass(frozen=True)
 class Description:
-    """What a model folder holds.
+    """The description of a model folder.
 
     Attributes:
-        precision: in which the scores were made; bf16 and auto may differ from fp32 in the third decimal.
-        about: scores, versions and the encoder's name: for people.
-        data: all that polytask.json says.
+        precision: precision of the scored predictions; bf16 and auto may differ from fp32 in the third decimal.
+        about: scores, versions and the encoder's name, for information only.
+        data: content of polytask.json.
     """
 
     folder: Path
@@ -60,9 +60,9 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """Read what a model folder holds, or the one in the folder of a run.
+    """Read the description of a model folder, or of the one in a run's folder.
 
-    Raises ModelError when it is not one, was altered, or is of another version.
+    Raises ModelError if it is no model folder, has been altered, or belongs to another version.
     """
     folder = model_folder(folder)
     data = _verified(folder)
@@ -71,19 +71,21 @@ def read_description(folder: Path) -> Description:
     try:
         tasks = {name: TASKS[task["type"]].from_json(name, task) for name, task in data["tasks"].items()}
         runtime: Runtime = data.get("runtime", "torch")
-        found = Description(folder, runtime, tasks, data["max_tokens"], data["precision"], dict(data["about"]), data)
-        fault = _fault(found)
+        description = Description(
+            folder, runtime, tasks, data["max_tokens"], data["precision"], dict(data["about"]), data
+        )
+        fault = _fault(description)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: the description cannot be read ({error}); copy the whole folder again") from None
     except ConfigError as error:
         raise ModelError(f"{folder / FILE}: {error}") from None
     if fault is not None:
         raise ModelError(f"{folder / FILE}: {fault}")
-    return found
+    return description
 
 
 def _require_extensions(folder: Path, data: Mapping[str, Any]) -> None:
-    """Raise ModelError where a model needs types of tasks that are not here: the folder only says whose they are."""
+    """Raise ModelError if a model needs task types that are not registered: the folder only names their modules."""
     needed = data.get("extensions", [])
     if not isinstance(needed, list):
         raise ModelError(f"{folder / FILE}: extensions: found {str(needed)[:100]!r}; expected a list of modules")
@@ -92,27 +94,27 @@ def _require_extensions(folder: Path, data: Mapping[str, Any]) -> None:
     for name, task in tasks.items() if isinstance(tasks, dict) else ():
         kind = task.get("type") if isinstance(task, dict) else None
         if isinstance(kind, str) and kind not in TASKS:
-            told = f", and {', '.join(needed)} did not register it" if needed else ""
-            raise ModelError(f"{folder}: {name}: found the type {kind[:100]!r}{told}; {nearest(kind, TASKS)}")
+            suffix = f", and {', '.join(needed)} did not register it" if needed else ""
+            raise ModelError(f"{folder}: {name}: found the type {kind[:100]!r}{suffix}; {nearest(kind, TASKS)}")
 
 
 def extensions_of(tasks: Mapping[str, Task]) -> set[str]:
-    """Return the modules that tasks need, beside polytask, to answer and to be scored by their main metric."""
-    found = {TASKS.extensions.get(task.type_name) for task in tasks.values()}
-    found |= {POOLINGS.extensions.get(task.options.pooling) for task in tasks.values()}
-    found |= {METRICS[task.level].extensions.get(task.metric) for task in tasks.values()}
-    return {module for module in found if module is not None}
+    """Return the modules that tasks need, in addition to polytask, for prediction and their main metric."""
+    modules = {TASKS.extensions.get(task.type_name) for task in tasks.values()}
+    modules |= {POOLINGS.extensions.get(task.options.pooling) for task in tasks.values()}
+    modules |= {METRICS[task.level].extensions.get(task.metric) for task in tasks.values()}
+    return {module for module in modules if module is not None}
 
 
 def model_folder(path: str | Path) -> Path:
-    """Return the model folder that a path names: that of a run, where it is the folder of a run."""
+    """Return the model folder of a path, which may be the folder of a run."""
     folder = Path(path)
     inner = folder / "model"
     return inner if is_folder(inner) and not is_file(folder / FILE) else folder
 
 
 def _hint(folder: Path) -> str:
-    """Say what a folder is that is no model folder, and what to do."""
+    """Describe a folder that is no model folder, and what to do."""
     if not is_there(folder):
         return ": there is no such folder"
     if is_folder(folder / "checkpoints"):
@@ -124,7 +126,7 @@ def _hint(folder: Path) -> str:
 
 
 def _fault(description: Description) -> str | None:
-    """Say what in a description cannot be; None where all is well. Raises ConfigError for tasks that read in vain."""
+    """Return what is invalid in a description, or None. Raises ConfigError for tasks that read missing ones."""
     if description.runtime not in WEIGHTS:
         return f"found the runtime {brief(description.runtime)}; {nearest(brief(description.runtime), WEIGHTS)}"
     for name in (WEIGHTS[description.runtime], TOKENIZER):
@@ -146,10 +148,10 @@ def _fault(description: Description) -> str | None:
     return None
 
 
-def write_description(folder: Path, runtime: Runtime, said: Mapping[str, Any]) -> None:
-    """Write polytask.json into a folder that holds all else: what is said of the model, and the hash of every file."""
+def write_description(folder: Path, runtime: Runtime, content: Mapping[str, Any]) -> None:
+    """Write polytask.json into an otherwise complete folder: the description, and the hash of every file."""
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
-    write_json(folder / FILE, {"form": FORM, "runtime": runtime, **said, "sha256": hashes})
+    write_json(folder / FILE, {"form": FORM, "runtime": runtime, **content, "sha256": hashes})
 
 
 def copy_model(description: Description, out: Path) -> None:
@@ -201,7 +203,7 @@ def _no_number(name: str) -> float:
 
 
 def _refuse_others(folder: Path, listed: Mapping[str, str]) -> None:
-    """Raise ModelError where the folder holds what is not in its list: a library could open it by its name."""
+    """Raise ModelError if the folder holds files that are not listed: a library could open them by name."""
     for entry in sorted(folder.iterdir()):
         name = entry.name
         if name in listed or name == FILE or name.startswith(".") or entry.suffix.lower() in _BYSTANDERS:

@@ -26,14 +26,14 @@ from polytask.tasks import head_specs
 from polytask.tasks.cells import brief
 from polytask.terms import HeadSpec
 
-# Which trunks' word embeddings are not in the file of weights, and which other ones they equal.
+# Key of the word embeddings that are not in the file of weights, each with the equal ones that are.
 EQUAL = "equal_tables"
-# What building a model raises where its description says what cannot be.
+# Errors of building a model from an invalid description.
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, SafetensorError)
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
-    """Write a model folder, whole or not at all. Raises OutputError when it exists or cannot be written."""
+    """Write a model folder, completely or not at all. Raises OutputError if it exists or cannot be written."""
     with new_folder(folder) as temporary:
         equal = equal_tables(bundle.model)
         weights = {
@@ -44,17 +44,17 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(model_card(bundle), "utf-8")
-        said = {**bundle.to_json(), "encoder": bundle.model.config.to_dict(), "precision": bundle.precision}
-        write_description(temporary, "torch", {**said, EQUAL: equal} if equal else said)
+        content = {**bundle.to_json(), "encoder": bundle.model.config.to_dict(), "precision": bundle.precision}
+        write_description(temporary, "torch", {**content, EQUAL: equal} if equal else content)
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read a model folder. Raises ModelError when it is not one, was altered, or is of another version."""
+    """Read a model folder. Raises ModelError if it is none, has been altered, or belongs to another version."""
     return load_described(read_description(folder))
 
 
 def load_described(description: Description) -> Bundle:
-    """Read the model of a folder whose description was read."""
+    """Load the model of a folder whose description has been read."""
     folder = description.folder
     if description.runtime != "torch":
         raise ModelError(
@@ -70,11 +70,11 @@ def load_described(description: Description) -> Bundle:
         require_sizes(description.data["encoder"], shapes, f"{folder}: encoder")
         require_parts(sharing, heads, len(shapes), folder)
         equal = description.data.get(EQUAL, {})
-        with torch.device("meta"):  # without memory: what the description asks for, to be compared with what is there
-            asked = MultiTaskModel(Backbone.build(_config_of(description.data["encoder"])), sharing, heads)
-        require_tables(equal, asked, shapes, folder)
+        with torch.device("meta"):  # without memory, to compare the described shapes with the stored ones
+            described = MultiTaskModel(Backbone.build(_config_of(description.data["encoder"])), sharing, heads)
+        require_tables(equal, described, shapes, folder)
         shapes |= {name: shapes[same] for name, same in equal.items()}
-        require_shapes({name: tuple(value.shape) for name, value in asked.state_dict().items()}, shapes, folder)
+        require_shapes({name: tuple(value.shape) for name, value in described.state_dict().items()}, shapes, folder)
         backbone = Backbone.build(_config_of(description.data["encoder"]))
         if description.max_tokens > backbone.longest:
             raise ModelError(
@@ -95,7 +95,7 @@ def load_described(description: Description) -> Bundle:
 
 
 def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int, folder: Path) -> None:
-    """Raise ModelError where a description asks for more parts than there are tensors, before any of them is made."""
+    """Raise ModelError if a description has more parts than there are tensors, before any part is built."""
     mixtures = [one.mixing for one in (sharing, *sharing.trunks) if one.mixing is not None]
     found = [(name, int(count)) for mixing in mixtures for name, count in mixing.options.items()]
     asked = {name: count for name, count in sorted(found, key=lambda one: one[1]) if name.endswith("experts")}
@@ -109,7 +109,7 @@ def require_parts(sharing: Sharing, heads: Mapping[str, HeadSpec], tensors: int,
 
 
 def require_tables(equal: Any, asked: MultiTaskModel, there: Mapping[str, tuple[int, ...]], folder: Path) -> None:  # noqa: ANN401
-    """Raise ModelError unless the tables of word embeddings that are not in the file stand for some that are."""
+    """Raise ModelError unless each table of word embeddings missing in the file equals one that is there."""
     tables = set(table_names(asked))
     if not isinstance(equal, dict) or not all(
         name in tables and name not in there and same in tables and same in there for name, same in equal.items()
@@ -121,7 +121,7 @@ def require_tables(equal: Any, asked: MultiTaskModel, there: Mapping[str, tuple[
 
 
 def require_shapes(asked: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]], folder: Path) -> None:
-    """Raise ModelError unless the file of weights holds the tensors that the description asks for."""
+    """Raise ModelError unless the file of weights holds the described tensors."""
     odd = sorted(name for name in asked.keys() | there.keys() if asked.get(name) != there.get(name))
     if odd:
         name = odd[0]
@@ -132,7 +132,7 @@ def require_shapes(asked: Mapping[str, tuple[int, ...]], there: Mapping[str, tup
 
 
 def require_finite(weights: Mapping[str, torch.Tensor], file: Path) -> None:
-    """Raise ModelError where weights are no numbers: such a model answers, and its answers mean nothing."""
+    """Raise ModelError if weights are not finite: such a model would return meaningless answers."""
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ModelError(f"{file}: {name} holds values that are not finite: the training diverged; train it again")

@@ -1,4 +1,4 @@
-"""A model folder's contents for some of its tasks."""
+"""Reduction of a model to some of its tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polytask.errors import ConfigError, nearest
 from polytask.model.pruning import pruned as pruned_model
 from polytask.tasks import Task, head_specs
 
-# What `Bundle.about` tells by task, and under which split.
+# Keys of `Bundle.about` with values by task, and by split and task.
 _BY_TASK = ("data",)
 _BY_SPLIT = ("scores",)
 
@@ -44,13 +44,13 @@ def require_complete(tasks: Sequence[str], known: Mapping[str, Task]) -> None:
 
 
 def _alone(task: Task, tasks: Sequence[str]) -> Task:
-    """Return the task as one that needs no task which is gone."""
+    """Return the task without needs of removed tasks."""
     needs = tuple(other for other in task.options.needs if other in tasks)
     return replace(task, options=task.options.model_copy(update={"needs": needs}))  # type: ignore[type-var]
 
 
 def _about(about: Mapping[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """Leave out what is told of other tasks."""
+    """Return the information without that of other tasks."""
 
     def own(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if name in tasks}

@@ -141,7 +141,7 @@ class ComparingOptions(BalanceOptions):
     gradient_precision: Literal["auto", "bf16"] = Field(
         default="auto",
         description="precision of the tasks' gradients until they are combined: auto: bfloat16 if that is exact "
-        " (training in bf16, in one piece), otherwise float32; bf16 rounds them",
+        "(training in bf16, in one piece), otherwise float32; bf16 rounds them",
     )
 
     @property

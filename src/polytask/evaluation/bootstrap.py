@@ -1,6 +1,6 @@
-"""The bootstrap over rows (Efron, 1979): how much a score would vary with other rows of the same kind.
+"""The bootstrap over rows (Efron, 1979): how much a score would vary with other rows from the same distribution.
 
-A replicate gives every row a whole-number weight; `polytask.tasks.resampling` has the metrics as functions of them.
+A replicate gives every row an integer weight; `polytask.tasks.resampling` has the metrics as functions of the weights.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from polytask.tasks.metric import Floats, Level, Resampled
 from polytask.terms import Label
 
 BLOCK = 100  # replicates at once
-_CELLS = 4_000_000  # weights at once: a block of long splits holds fewer replicates
+_CELLS = 4_000_000  # weights at once: blocks of long splits have fewer replicates
 
 
 def weights(rows: int, count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Draw how often each row occurs in each of `count` samples with replacement, in blocks of replicates x rows."""
+    """Draw how often each row occurs in `count` samples with replacement, in blocks of shape (replicates, rows)."""
     generator = np.random.default_rng(seed)
     size = max(1, min(BLOCK, _CELLS // max(rows, 1)))
     for start in range(0, count if rows else 0, size):
@@ -30,10 +30,10 @@ def weights(rows: int, count: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 
 def interval(values: Sequence[float] | Floats, level: float = 0.95) -> tuple[float, float] | None:
-    """Return the percentile interval; None where more than half of the replicates are undefined."""
-    found = np.asarray(values, dtype=np.float64)
-    defined = found[np.isfinite(found)]
-    if not len(defined) or 2 * len(defined) < len(found):
+    """Return the percentile interval; None if more than half of the replicates are undefined."""
+    replicates = np.asarray(values, dtype=np.float64)
+    defined = replicates[np.isfinite(replicates)]
+    if not len(defined) or 2 * len(defined) < len(replicates):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -53,19 +53,19 @@ def score_intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float] | None]:
-    """Return the 95 % interval of every metric of a task; None where it is undefined, and of metrics without one.
+    """Return the 95 % interval of every metric of a task; None if undefined, and for metrics without an interval.
 
     Args:
-        probabilities: of the positive label, where one is known.
+        probabilities: probability of the positive label in each row, if there is one.
     """
-    given = [metric for metric in task.metrics if METRICS[task.level][metric].interval]
+    supported = [metric for metric in task.metrics if METRICS[task.level][metric].interval]
     measures = {
         metric: resampled(task.level, metric, *task.measured_by(metric, labels, predictions, probabilities))
-        for metric in given
+        for metric in supported
     }
     values: dict[str, list[Floats]] = {metric: [] for metric in measures}
     for block in weights(len(labels), resamples, seed):
         for metric, measure in measures.items():
             values[metric].append(measure(block))
-    told = {metric: interval(np.concatenate(blocks)) if blocks else None for metric, blocks in values.items()}
-    return {metric: told.get(metric) for metric in task.metrics}
+    intervals = {metric: interval(np.concatenate(blocks)) if blocks else None for metric, blocks in values.items()}
+    return {metric: intervals.get(metric) for metric in task.metrics}

@@ -1,4 +1,4 @@
-"""How far probabilities are from what they promise."""
+"""Calibration error of probabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BINS = 15
 
 
 def expected_calibration_error(confidence: Floats, right: Bools) -> float | None:
-    """Return the mean distance between probability and share of right decisions over bins; None without decisions.
+    """Return the mean difference of probability and accuracy over bins (ECE); None without decisions.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3: 15 bins of equal width, each
     ((m - 1) / 15, m / 15], weighted by the decisions in them.

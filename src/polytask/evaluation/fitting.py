@@ -1,4 +1,4 @@
-"""What is fitted on dev once the model is chosen: temperatures and thresholds."""
+"""Fitting of temperatures and thresholds on dev, after the model has been selected."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from polytask.terms import DataWarning
 
 @dataclass(frozen=True)
 class Fitted:
-    """Tasks with what was fitted on dev.
+    """Tasks with temperatures and thresholds fitted on dev.
 
     Attributes:
         tasks: all tasks, in their order.
-        answers: the dev answers, decided anew.
-        notes: what a person should know.
+        answers: the dev answers with the new decisions.
+        notes: notes for the user.
     """
 
     tasks: Mapping[str, Task]
@@ -27,34 +27,34 @@ class Fitted:
 
 
 def fit_on_dev(tasks: Mapping[str, Task], answers: Mapping[str, TaskPredictions]) -> Fitted:
-    """Fit every task that asks for it to its dev answers; those of the others stay as they are."""
+    """Fit every task that needs it to its dev answers; other tasks' answers are unchanged."""
     fitted, decided, notes = dict(tasks), dict(answers), list[DataWarning]()
-    for name, found in answers.items():
+    for name, task_answers in answers.items():
         if not tasks[name].fits_on_dev:
             continue
-        fitted[name], more = tasks[name].tuned(found.outputs, found.row_labels, found.words)
-        decided[name] = found.decided_by(fitted[name])
+        fitted[name], more = tasks[name].tuned(task_answers.outputs, task_answers.row_labels, task_answers.words)
+        decided[name] = task_answers.decided_by(fitted[name])
         notes += [DataWarning(f"tasks.{name}", message) for message in more]
     return Fitted(fitted, decided, tuple(notes))
 
 
 def describe_fitted(tasks: Mapping[str, Task], answers: Mapping[str, Mapping[str, TaskPredictions]]) -> dict[str, Any]:
-    """Return by task what was fitted on dev, and the expected calibration error without it and with it.
+    """Return by task what was fitted on dev, and the expected calibration error before and after.
 
     Args:
-        answers: by split.
+        answers: answers of all tasks, by split.
     """
-    told: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for name, task in tasks.items():
         if task.fits_on_dev:
-            told[name] = task.describe_tuned()
+            described[name] = task.describe_tuned()
             if task.calibrates:
-                told[name]["ece"] = {
-                    split: {"before": _error(task.uncalibrated(), found[name]), "after": _error(task, found[name])}
-                    for split, found in answers.items()
-                    if name in found
+                described[name]["ece"] = {
+                    split: {"before": _error(task.uncalibrated(), by_task[name]), "after": _error(task, by_task[name])}
+                    for split, by_task in answers.items()
+                    if name in by_task
                 }
-    return told
+    return described
 
 
 def _error(task: Task, answers: TaskPredictions) -> float | None:

@@ -1,4 +1,4 @@
-"""What is kept of a model's answers beside the scores: each prediction, and which labels are taken for which."""
+"""Records of a model's answers in addition to scores: predictions, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from polytask.evaluation.scoring import TaskPredictions
 from polytask.tasks import Task
 from polytask.tasks.arrays import rounded
 
-# Characters of a text that stand beside its prediction.
+# Maximum number of characters of a text in a prediction's record.
 TEXT_LENGTH = 300
-# Closest texts that stand beside a vector's prediction.
+# Number of nearest texts in the record of a vector.
 NEIGHBOURS = 3
-# Labels of their own in a confusion matrix, the commonest ones; what is left counts as one.
+# Maximum number of labels in a confusion matrix, the most frequent ones; the rest are merged into one.
 MOST_LABELS = 20
 OTHER = "other"
 
 
 def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str, Any]]:
-    """Yield for each row its number and place (file and line), its label, its prediction, and how its text begins.
+    """Yield for each row its number, place (file and line), label, prediction, and the start of its text.
 
-    Labels of words come with the place of each word in the text, in code points; comparisons of vectors with the
-    closest texts and their cosines. Where a label is the positive one, with its probability.
+    Word labels come with the position of each word in the text, in code points; vectors with the nearest texts and
+    their cosines; a task with a positive label, with its probability.
     """
     rows = answers.rows
     numbers = answers.source.numbered(rows)
@@ -50,7 +50,7 @@ def prediction_lines(task: Task, answers: TaskPredictions) -> Iterator[dict[str,
 
 
 def _neighbours(task: Task, answers: TaskPredictions) -> list[dict[str, Any]] | None:
-    """Return the closest texts of each comparison of vectors, with their cosines; None where there are no vectors."""
+    """Return the nearest texts of each vector, with their cosines; None if there are no vectors."""
     found = task.neighbours(answers.row_labels, answers.outputs, NEIGHBOURS) if answers.places is not None else None
     if found is None:
         return None
@@ -64,7 +64,7 @@ def _neighbours(task: Task, answers: TaskPredictions) -> list[dict[str, Any]] | 
 
 
 def _beside(answers: TaskPredictions) -> list[list[str]]:
-    """Return for each row the texts that its own is compared with."""
+    """Return for each row the texts with which its own text is compared."""
     source = answers.source
     beside = [[row for row, _ in source.companions(number, (answers.task,))] for number in answers.rows]
     texts: list[str] = source.raw.columns(["text"], [row for rows in beside for row in rows])["text"]
@@ -73,9 +73,9 @@ def _beside(answers: TaskPredictions) -> list[list[str]]:
 
 
 def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:
-    """Return {"labels", "counts"} with a row for each true label, a column for each found one; None without classes.
+    """Return {"labels", "counts"}: rows are true labels, columns are predictions; None without classes.
 
-    For entities `O` is the last label: a row of those that are not there, a column of those that were missed.
+    For entities, `O` is the last label: its row counts false positives, its column missed entities.
     """
     pairs = task.confusion_pairs(answers.labels, answers.predictions)
     if pairs is None:
@@ -90,6 +90,6 @@ def confusion(task: Task, answers: TaskPredictions) -> dict[str, Any] | None:
     if none is not None:
         place[none] = len(labels) - 1
     counts = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for (true_label, found), count in Counter(pairs).items():
-        counts[place.get(true_label, len(kept)), place.get(found, len(kept))] += count
+    for (true_label, predicted), count in Counter(pairs).items():
+        counts[place.get(true_label, len(kept)), place.get(predicted, len(kept))] += count
     return {"labels": labels, "counts": counts.tolist()}

@@ -1,4 +1,4 @@
-"""Scoring: one pass over a split answers all its tasks; labels are read as they were found in the files."""
+"""Scoring: one pass over a split predicts all its tasks; labels are those of the files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from polytask.terms import Intervals, Label, Scores
 
 @dataclass(frozen=True)
 class TaskPredictions:
-    """What a model said about the rows of a source that carry a task's label, in their order.
+    """A model's predictions for the rows of a source with a task's label, in their order.
 
     Attributes:
-        labels: the labels as they stand in the files.
+        labels: the labels as in the files.
         predictions: the predictions.
-        outputs: what the model's head says: rows (or words that have a token of their own) x size.
-        words: for word level, for each row and each of its words NO_TOKEN, OWN_TOKEN or SHARED_TOKEN.
-        places: where answers of several rows are compared, beside which of the rows each comparison stands.
+        outputs: raw outputs of the head, of shape (rows, or words that have a token of their own; size).
+        words: on word level, NO_TOKEN, OWN_TOKEN or SHARED_TOKEN for each word of each row.
+        places: if answers of several rows are compared, the index of the row to which each comparison belongs.
     """
 
     task: str
@@ -42,22 +42,22 @@ class TaskPredictions:
 
     @property
     def rows(self) -> list[int]:
-        """Which rows of the source these are."""
+        """The numbers of these rows in the source."""
         carried = self.source.carries[self.task]
         return (carried if self.places is None else carried[self.places]).tolist()
 
     @property
     def row_labels(self) -> list[Label]:
-        """The labels of all rows that the outputs are of: `labels`, unless answers of several rows are compared."""
+        """The labels of all rows with outputs: `labels`, unless answers of several rows are compared."""
         return self.labels if self.places is None else labels_of(self.source, self.task)
 
     def probabilities(self, task: Task) -> list[float] | None:
-        """Return the probability of the positive label in each row; None where none is known."""
+        """Return the probability of the positive label in each row; None if there is no positive label."""
         found = task.positive_probabilities(self.outputs)
         return None if found is None else found.tolist()
 
     def decided_by(self, task: Task) -> TaskPredictions:
-        """Return the same outputs with the predictions of another form of their task."""
+        """Return the same outputs with the predictions of another version of the task."""
         found = scored(task, self.row_labels, task.decode(self.outputs, self.words))
         return replace(self, predictions=found[1])
 
@@ -69,7 +69,7 @@ class Scorer:
         self._tasks = tasks
 
     def _outputs(self, engine: Engine, source: Source) -> dict[str, list[Outputs]]:
-        """Return for each task of a source what its head says of each row that carries its label, in their order."""
+        """Return each task's raw outputs for the rows of a source with its label, in their order."""
         carried: dict[int, list[str]] = {}
         for task in source.tasks:
             for row in source.carries[task].tolist():
@@ -109,7 +109,7 @@ class Scorer:
         return {task: found[task] for task in self._tasks if task in found}
 
     def scores_of(self, answers: Mapping[str, TaskPredictions]) -> Scores:
-        """Score answers; where a task has probabilities, with their expected calibration error."""
+        """Score answers, including the expected calibration error if a task has probabilities."""
         return {
             task: {
                 **score(self._tasks[task], found.labels, found.predictions, found.probabilities(self._tasks[task])),
@@ -119,7 +119,7 @@ class Scorer:
         }
 
     def intervals_of(self, answers: Mapping[str, TaskPredictions]) -> Intervals:
-        """Return the 95 % intervals of the scores of answers, from a bootstrap over rows; None for NO_INTERVAL."""
+        """Return bootstrap 95 % intervals of the scores over rows; None for metrics without an interval."""
         return {
             task: {
                 **score_intervals(
@@ -135,7 +135,7 @@ class Scorer:
         return self.scores_of(self.answers(engine, sources))
 
     def baselines(self, sources: Sequence[Source]) -> Scores:
-        """Score the majority baseline (the commonest label, the mean) on the same rows."""
+        """Score the majority baseline (the most frequent label, or the mean) on the same rows."""
         scores: Scores = {}
         for source in sources:
             for task in source.tasks:
@@ -146,7 +146,7 @@ class Scorer:
 
 
 def require_finite(task: str, outputs: Outputs, source: Source) -> None:
-    """Raise TrainingError where a model's outputs are no numbers: each would be scored as some label or other."""
+    """Raise TrainingError if a model's outputs are not finite: they would be scored as arbitrary labels."""
     if not np.isfinite(outputs).all():
         raise TrainingError(
             f"the outputs of {task!r} on the {source.split} rows are not finite: the model has diverged"
@@ -154,9 +154,9 @@ def require_finite(task: str, outputs: Outputs, source: Source) -> None:
 
 
 def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
-    """Return {"ece": the expected calibration error of a task's answers}; nothing where it has no probabilities.
+    """Return {"ece": the expected calibration error of a task's answers}; empty if it has no probabilities.
 
-    Where labels are distributions, with {"cross_entropy": ...} to them.
+    If labels are distributions, {"cross_entropy": ...} is included.
     """
     found = task.certainty(answers.outputs, answers.row_labels, answers.words)
     if found is None:
@@ -165,7 +165,7 @@ def calibration_error(task: Task, answers: TaskPredictions) -> dict[str, float |
 
 
 def _distance(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
-    """Return {"cross_entropy": the answers' to the labels, where these are distributions}; nothing of others."""
+    """Return {"cross_entropy": that of the answers and the labels} if labels are distributions, otherwise nothing."""
     if not task.soft:
         return {}
     targets = [answers.source.targets[answers.task][row] for row in answers.rows]
@@ -173,7 +173,7 @@ def _distance(task: Task, answers: TaskPredictions) -> dict[str, float | None]:
 
 
 def labels_of(source: Source, task: str) -> list[Label]:
-    """Return the labels of the rows that carry a task's label, in their order; of soft ones the most probable."""
+    """Return a task's labels of the rows that have any, in their order; for soft labels, the most probable one."""
     labels: list[Label] = source.raw.columns([f"label.{task}"], source.carries[task])[f"label.{task}"]
     return [hard(label) for label in labels]
 
@@ -181,19 +181,19 @@ def labels_of(source: Source, task: str) -> list[Label]:
 def scored(
     task: Task, labels: list[Label], predictions: list[Label]
 ) -> tuple[list[Label], list[Label], list[int] | None]:
-    """Return what metrics take of a split's rows, and beside which rows it stands where that is not all of them."""
+    """Return the labels and predictions for metrics, and the indices of their rows if these are not all rows."""
     found = task.compared(labels, predictions)
     return (labels, predictions, None) if found is None else (found.labels, found.predictions, found.rows)
 
 
 def truth_of(task: Task, source: Source) -> list[Label]:
-    """Return the true labels that metrics take of a source's rows."""
+    """Return the true labels of a source's rows, in the form that metrics take."""
     labels = labels_of(source, task.name)
     return scored(task, labels, task.baseline(labels))[0]
 
 
 def rows_scored(sources: Sequence[Source]) -> int:
-    """Return how many rows a pass over sources encodes: those that carry any label."""
+    """Return the number of rows that a pass over sources encodes: those with any label."""
     return sum(len(source.labelled) for source in sources)
 
 
@@ -206,14 +206,14 @@ def score(
     """Return every metric of a task.
 
     Args:
-        probabilities: of the positive label, where one is known; without them it is as probable in every row.
+        probabilities: probability of the positive label in each row; by default the same in every row.
     """
     table = METRICS[task.level]
     return {name: table[name](*task.measured_by(name, labels, predictions, probabilities)) for name in task.metrics}
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:
-    """Return a main metric as 0 at the baseline and 1 at perfect; an undefined score counts as the baseline's."""
+    """Scale a main metric so that 0 is the baseline and 1 is perfect; an undefined score counts as the baseline."""
     if value is None:
         return 0.0
     least = 0.0 if baseline is None else baseline

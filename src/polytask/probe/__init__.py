@@ -1,4 +1,4 @@
-"""The probe: a short run from which the tasks' relatedness is measured, and what a comparison adds to it."""
+"""The probe: a short run that measures the tasks' relatedness, with optional evidence from a comparison."""
 
 from polytask.probe.relate import relate
 

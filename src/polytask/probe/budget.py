@@ -1,8 +1,8 @@
-"""What a probe may cost, and how that is spent.
+"""The budget of a probe and its division.
 
-The unit is a row's pass through the encoder: forward is 1, backward 2. A joint run passes `batch_size` rows an update,
-forward and backward; its evaluations are not counted. The probe pays 1 for a row that the heads are fitted to, 3 for a
-row of an update, 3 for a row of a gradient, and for a row that is looked ahead on 1 before the steps and 1 after each.
+The unit is a row's pass through the encoder: forward is 1, backward 2. A joint run passes `batch_size` rows per update,
+forward and backward; its evaluations are not counted. In the probe, a row for fitting the heads costs 1, a row of an
+update 3, a row of a gradient 3, and a row of the look-ahead 1 before the steps and 1 after each step.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from polytask.errors import ConfigError
 
 BOTH_WAYS = 3
-# Of one joint run.
+# Maximum cost, relative to one joint run.
 GREATEST_SHARE = 0.25
-# How the passes are divided among the heads and the updates; the points get the rest.
+# Shares of the heads and of the updates; the points get the rest.
 HEADS, UPDATES = 0.45, 0.05
 POINTS = 4
-# Of a point's rows, so many of which one is added to look ahead on: losses need fewer rows than gradients.
+# Gradient rows per look-ahead row at a point: losses need fewer rows than gradients.
 AHEAD = 4
-# Numbers that the points' gradients may hold together: 4 GiB.
+# Maximum number of elements of all points' gradients together: 4 GiB.
 MOST_NUMBERS = 2**30
 
 
 @dataclass(frozen=True)
 class ProbeBudget:
-    """What a probe does.
+    """The budget of a probe.
 
     Attributes:
-        head_rows: of each task, for the heads.
-        updates: between two points.
-        points: where gradients are measured.
-        point_rows: of each task, at a point, for its gradient.
+        head_rows: rows of each task for fitting the heads.
+        updates: updates between two points.
+        points: number of points at which gradients are measured.
+        point_rows: rows of each task for its gradient at a point.
     """
 
     head_rows: int
@@ -41,18 +41,19 @@ class ProbeBudget:
 
     @property
     def ahead_rows(self) -> int:
-        """Rows of each task, at a point, on which the look-ahead's losses are taken."""
+        """Rows of each task for the look-ahead's losses at a point."""
         return _ahead(self.point_rows)
 
 
 def plan_budget(*, joint_passes: int, tasks: int, batch_size: int, most_rows: int, numbers: int) -> ProbeBudget:
-    """Divide a quarter of a joint run. Raises ConfigError where that buys too little.
+    """Divide a quarter of a joint run. Raises ConfigError if that is too little.
 
     Args:
         joint_passes: row passes of the joint run.
-        batch_size: of an update.
-        most_rows: that the heads of one task can use.
-        numbers: parameters whose gradients are kept for each task at each point.
+        tasks: number of tasks.
+        batch_size: rows per update.
+        most_rows: maximum number of rows that the head of one task can use.
+        numbers: number of parameters whose gradients are kept for each task at each point.
     """
     budget = int(GREATEST_SHARE * joint_passes)
     points = max(2, min(POINTS, MOST_NUMBERS // max(1, numbers * tasks)))
@@ -80,7 +81,7 @@ def _price(point_rows: int, tasks: int) -> int:
 
 
 def _affordable(passes: int, tasks: int) -> int:
-    """Return the greatest number of rows of a task at a point that so many passes buy."""
+    """Return the maximum number of rows of a task at a point within this number of passes."""
     rows = passes // BOTH_WAYS
     while rows and _price(rows, tasks) > passes:
         rows -= 1

@@ -1,4 +1,4 @@
-"""What a comparison knows of the tasks: the transfer between them, and their single-task models."""
+"""Evidence from a comparison: the transfer between tasks, and their single-task models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ComparisonEvidence:
     """A comparison of the same tasks.
 
     Attributes:
-        transfer: T x T, nan where nothing is known; None where the comparison has no such matrix.
+        transfer: matrix of shape (T, T), nan where unknown; None if the comparison has no such matrix.
         singles: run folders of the single-task models, of the first seed that has any.
     """
 
@@ -41,14 +41,14 @@ class ComparisonEvidence:
 
 
 def read_comparison(folder: Path, tasks: Sequence[str]) -> ComparisonEvidence:
-    """Read a comparison's folder. Raises UserError when it is none, or is about other tasks."""
+    """Read a comparison's folder. Raises UserError if it is none, or has other tasks."""
     path = folder / "comparison.json"
     try:
         data = parse_json(read_text(path))
         listed = list(data["tasks"])
         runs = data["arms"].get("single", {}).get("runs", {})
-        told = data.get("transfer")
-        found = None if told is None else _in_order(told, tasks)
+        transfer = data.get("transfer")
+        matrix = None if transfer is None else _in_order(transfer, tasks)
     except OSError:
         raise UserError(f"--comparison {folder}: no comparison.json; name the folder of `compare --out`") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -59,22 +59,22 @@ def read_comparison(folder: Path, tasks: Sequence[str]) -> ComparisonEvidence:
             "name a comparison of the same tasks"
         )
     singles = next((tuple(folder / run for run in listed) for listed in runs.values() if listed), ())
-    return ComparisonEvidence(folder, found, singles)
+    return ComparisonEvidence(folder, matrix, singles)
 
 
-def _in_order(told: Mapping[str, Any], tasks: Sequence[str]) -> Floats | None:
+def _in_order(record: Mapping[str, Any], tasks: Sequence[str]) -> Floats | None:
     """Return the transfer in the order of the tasks."""
-    if set(told["tasks"]) != set(tasks):
+    if set(record["tasks"]) != set(tasks):
         return None
-    places = [told["tasks"].index(task) for task in tasks]
-    values = [[np.nan if value is None else float(value) for value in row] for row in told["matrix"]]
+    places = [record["tasks"].index(task) for task in tasks]
+    values = [[np.nan if value is None else float(value) for value in row] for row in record["matrix"]]
     matrix = np.array(values)[np.ix_(places, places)]
     np.fill_diagonal(matrix, 0.0)
     return matrix
 
 
 def single_states(compared: ComparisonEvidence, assembly: Assembly) -> tuple[dict[str, Floats] | None, str]:
-    """Return what each task's own model makes of the same dev texts, or None and why not."""
+    """Return the states of each task's own model for the same dev texts, or None and the reason."""
     found: dict[str, Floats] = {}
     items = _texts(assembly.sources["dev"])
     for run in compared.singles:
@@ -82,7 +82,7 @@ def single_states(compared: ComparisonEvidence, assembly: Assembly) -> tuple[dic
             bundle = load_bundle(run / "model")
         except ModelError as error:
             return None, str(error)
-        # Fingerprints differ once a tokenizer was used: the limit on tokens is a part of its state.
+        # Not by fingerprint, which changes when a tokenizer is used: the limit on tokens is part of its state.
         if bundle.tokenizer.get_vocab() != assembly.tokenizer.get_vocab():
             return None, f"{run} splits texts into other tokens than {assembly.config.encoder}"
         collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), bundle.model.uses_type_ids, 128)
@@ -98,7 +98,7 @@ def single_states(compared: ComparisonEvidence, assembly: Assembly) -> tuple[dic
 
 def _states(model: MultiTaskModel, collator: Collator, task: str, items: Sequence[BatchRow]) -> Floats:
     # A model's task must read every text for the encoder to pass it; no head runs.
-    batch: Batch = collator.batch([BatchRow(one.ids, one.type_ids, one.word_tokens, (task,), {}) for one in items])
+    batch: Batch = collator.batch([BatchRow(row.ids, row.type_ids, row.word_tokens, (task,), {}) for row in items])
     return layer_states(model, batch)
 
 

@@ -1,7 +1,7 @@
-"""Heads first: fit the heads to an encoder that stays as it is.
+"""Fit the heads to the frozen encoder first.
 
-Under a random head a task's gradient in the encoder points anywhere. A fitted head makes it point to what the task
-needs, and fitting one is cheap: the encoder passes each row once, forward only.
+With a random head, a task's gradient in the encoder has a random direction. With a fitted head it points to what the
+task needs, and fitting is cheap: each row passes the encoder once, forward only.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ITERATIONS = 30
 
 @dataclass(frozen=True)
 class HeadInputs:
-    """What the heads are fitted to.
+    """Stored inputs of the heads, for fitting them.
 
     Attributes:
-        pooled: for each task what its head takes from the encoder: rows (or words) x width.
-        targets: for each task what its loss takes.
-        row_weights: for each task that weighs its rows, what each target weighs.
+        pooled: for each task, its head's pooled states, of shape (rows or words, width).
+        targets: for each task, the targets of its loss.
+        row_weights: weights of the targets, for each task with row weights.
     """
 
     pooled: Mapping[str, Tensor]
@@ -41,10 +41,10 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[H
     """Fit all heads by L-BFGS."""
     model.eval()
     parameters = list(model.heads.parameters())
-    if not parameters:  # vectors that no layer makes
+    if not parameters:  # vectors without a layer
         return
-    pooled = {name: torch.cat([one.pooled[name] for one in rows if name in one.pooled]) for name in tasks}
-    variances = {name: float(found.var(dim=0, unbiased=False).mean()) for name, found in pooled.items()}
+    pooled = {name: torch.cat([batch.pooled[name] for batch in rows if name in batch.pooled]) for name in tasks}
+    variances = {name: float(states.var(dim=0, unbiased=False).mean()) for name, states in pooled.items()}
     optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -53,8 +53,8 @@ def fit_heads(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[H
                 PENALTY * variances[name] * model.head(name).squared_norm() for name in tasks
             ]  # a head that several tasks share pays for each of them, as it earns from each
             loss = torch.stack([*_losses(model, tasks, rows).values(), *norms]).sum()
-        for one, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-            one.grad = gradient
+        for batch, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            batch.grad = gradient
         return loss.detach()
 
     optimizer.step(closure)  # pyright: ignore[reportArgumentType] - a closure may return a tensor
@@ -65,13 +65,13 @@ def _losses(model: MultiTaskModel, tasks: Mapping[str, Task], rows: Sequence[Hea
     """Return each task's mean loss over stored rows."""
     sums: dict[str, list[Tensor]] = {}
     denominators: dict[str, float] = {}
-    for one in rows:
-        for name, pooled in one.pooled.items():
-            task, targets, weights = tasks[name], one.targets[name], one.row_weights.get(name)
+    for batch in rows:
+        for name, pooled in batch.pooled.items():
+            task, targets, weights = tasks[name], batch.targets[name], batch.row_weights.get(name)
             head = model.head(name)
             loss = task.weighed_loss(head.for_loss(head.answer(pooled)), targets, weights)
             sums.setdefault(name, []).append(loss)
             denominators[name] = denominators.get(name, 0.0) + task.weighed_denominator(targets, weights)
     return {
-        name: torch.stack(found).sum() / denominators[name] for name, found in sums.items() if denominators[name] > 0
+        name: torch.stack(losses).sum() / denominators[name] for name, losses in sums.items() if denominators[name] > 0
     }

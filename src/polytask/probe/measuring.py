@@ -1,4 +1,4 @@
-"""Taking the evidence at one point of the probe: in float32, without dropout, and leaving every weight as it was."""
+"""Measurements at one point of the probe: in float32, without dropout, and without changing any weight."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LookAhead:
     """Mean losses around steps on one task's loss alone.
 
     Attributes:
-        before: T.
-        after: T x T; row i, column j is task j's loss after the step on task i's.
+        before: losses before the steps, of shape (T,).
+        after: shape (T, T); row i, column j is task j's loss after the step on task i's loss.
     """
 
     before: Floats
@@ -33,12 +33,12 @@ class LookAhead:
 
 
 class Probing:
-    """Measures a model's tasks at several points; gradients of all points are kept until `products` is asked for.
+    """Measures a model's tasks at several points; gradients of all points are kept until `products` is called.
 
     Args:
-        rate: of the look-ahead's step: plain gradient descent in what several tasks share, as in Fifty et al. 2021,
-            section 3.1. A step of Adam's length on one task alone overshoots: it raised every loss, its own too.
-        points: how many there will be.
+        rate: learning rate of the look-ahead's step: plain gradient descent in shared parameters, as in Fifty et al.
+            2021, section 3.1. A step of Adam's size on a single task overshoots: it raised every loss, even its own.
+        points: number of points.
     """
 
     def __init__(self, model: MultiTaskModel, tasks: Mapping[str, Task], *, rate: float, points: int) -> None:
@@ -55,10 +55,10 @@ class Probing:
         self._meter = GradientMeter(groups, order)
 
     def measure(self, batch: Batch, ahead: Batch, point: int) -> LookAhead:
-        """Take each task's gradient over its rows of a batch, and look one step ahead on those of another."""
+        """Compute each task's gradient over its rows of a batch, and look one step ahead on those of another."""
         model = self._model
         together = shared_parameters(model)
-        shared = [one for one in model.parameters() if one in together]
+        shared = [parameter for parameter in model.parameters() if parameter in together]
         model.eval()
         before: list[float] = []
         steps: list[list[Tensor | None]] = []
@@ -67,21 +67,21 @@ class Probing:
             self._loss(task, batch.only(task)).backward()
             with torch.no_grad():
                 before.append(float(self._loss(task, ahead.only(task))))
-            steps.append([one.grad for one in shared])  # the meter keeps those of the layers as well
+            steps.append([parameter.grad for parameter in shared])  # the meter keeps those of the layers as well
             self._meter.take(_name(task, point))
         model.zero_grad(set_to_none=True)
         after = [self._after(shared, step, ahead) for step in steps]
         return LookAhead(np.array(before), np.array(after))
 
     def products(self) -> Floats:
-        """Return layers x T x K x T x K inner products, once all points were measured."""
+        """Return inner products of shape (layers, T, K, T, K), after all points have been measured."""
         count = len(self._tasks)
         return self._meter.grams.reshape(-1, count, self._points, count, self._points)
 
     def _loss(self, task: str, batch: Batch) -> Tensor:
         own = self._tasks[task]
         targets, weights = batch.targets[task], batch.row_weights.get(task)
-        # Rows that weigh nothing have no gradient, and no mean either.
+        # Rows with weight 0 have no gradient, and no mean.
         denominator = own.weighed_denominator(targets, weights) or 1.0
         return own.weighed_loss(self._model(batch)[task], targets, weights) / denominator
 
@@ -95,7 +95,7 @@ class Probing:
 
 @contextmanager
 def _restored(parameters: Sequence[nn.Parameter]) -> Generator[None]:
-    """Put the parameters back exactly: subtracting a step again would leave what was rounded off."""
+    """Restore the parameters exactly after the block: reversing a step would leave rounding errors."""
     kept = [parameter.detach().clone() for parameter in parameters]
     try:
         yield
@@ -106,15 +106,17 @@ def _restored(parameters: Sequence[nn.Parameter]) -> Generator[None]:
 
 
 def layer_states(model: MultiTaskModel, batch: Batch) -> Floats:
-    """Return the mean over its tokens of every text's states, after each layer of a single-task model.
+    """Return every text's mean token state after each layer of a single-task model.
 
     Returns:
-        layers x texts x width, the texts in the order of the batch's rows as they were given.
+        Shape (layers, texts, width), with the texts in the original order of the batch's rows.
     """
-    found: list[list[Tensor]] = [[] for _ in range(model.layers)]
+    states: list[list[Tensor]] = [[] for _ in range(model.layers)]
     hooks = [
-        level.register_forward_hook(lambda _module, _given, output, place=place: place.append(first_of(output)))
-        for level, place in zip(model.trunks[0].levels, found, strict=True)
+        level.register_forward_hook(
+            lambda _module, _given, output, layer_outputs=layer_outputs: layer_outputs.append(first_of(output))
+        )
+        for level, layer_outputs in zip(model.trunks[0].levels, states, strict=True)
     ]
     model.eval()
     try:
@@ -126,8 +128,8 @@ def layer_states(model: MultiTaskModel, batch: Batch) -> Floats:
     masks = [chunk.mask.unsqueeze(-1).float() for chunk in batch.chunks]
     back = np.argsort(batch.order)
     pooled = [
-        torch.cat([(one.float() * mask).sum(1) / mask.sum(1) for one, mask in zip(layer, masks, strict=True)])
-        for layer in found
+        torch.cat([(hidden.float() * mask).sum(1) / mask.sum(1) for hidden, mask in zip(layer, masks, strict=True)])
+        for layer in states
     ]
     return torch.stack(pooled).double().cpu().numpy()[:, back]
 

@@ -1,4 +1,4 @@
-"""How related are the tasks of a configuration? What `polytask relate` calls."""
+"""Measure how related the tasks of a configuration are: the function behind `polytask relate`."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def relate(
 
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
-        out: folder for relatedness.json and affinity.json; without one nothing is written.
+        out: folder for relatedness.json and affinity.json; by default nothing is written.
         comparison: folder of a comparison of the same tasks: its single-task models are compared (CKA), and its
-            transfer says what each measure foretold.
-        overrides: such as "train.epochs=1".
+            transfer shows how well each measure predicts it.
+        overrides: options to override, such as "train.epochs=1".
 
     Raises:
-        UserError: the input is at fault: a single task, a run too short for a probe, a comparison of other tasks.
+        UserError: if the input is wrong: a single task, a run too short for a probe, a comparison of other tasks.
     """
     checked = as_config(config, overrides)
-    found = None if comparison is None else read_comparison(Path(comparison), list(checked.tasks))
+    compared = None if comparison is None else read_comparison(Path(comparison), list(checked.tasks))
     folder = None if out is None else _folder(Path(out))
     probed = probe(checked)
     evidence = probed.evidence
     notes = list(_notes(checked))
-    if found is not None:
-        states, missing = single_states(found, probed.assembly)
-        evidence = replace(evidence, states=states, transfer=found.transfer)
+    if compared is not None:
+        states, missing = single_states(compared, probed.assembly)
+        evidence = replace(evidence, states=states, transfer=compared.transfer)
         if missing:
             notes.append(f"No CKA: {missing}.")
-        if found.transfer is None:
+        if compared.transfer is None:
             notes.append("The comparison trained no pairs of tasks, so it does not say what each measure foretold.")
     related = conclude(evidence, probed.layers, probed.cost, notes)
     if folder is not None:
@@ -54,7 +54,7 @@ def relate(
 
 
 def _folder(folder: Path) -> Path:
-    """Make the folder, before anything costs time. Raises OutputError when it cannot be written."""
+    """Create the folder before any work is done. Raises OutputError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

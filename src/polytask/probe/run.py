@@ -1,4 +1,4 @@
-"""The probe: one short run with everything shared, from which the tasks' relatedness is measured."""
+"""The probe: one short run with everything shared that measures the tasks' relatedness."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from polytask.training.events import Events
 from polytask.training.loop import Trainer
 from polytask.training.rates import encoder_rate
 
-# Rows that pass together while the heads' states are made.
+# Batch size for computing the heads' inputs.
 HEAD_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
-        layers: of the encoder.
-        budget: what it did.
+        layers: number of encoder layers.
+        budget: the budget that was used.
     """
 
     assembly: Assembly
@@ -53,7 +53,7 @@ class Probe:
 
 
 def probe(config: Config) -> Probe:
-    """Run a probe of a configuration. Raises ConfigError where there is nothing to relate."""
+    """Run a probe of a configuration. Raises ConfigError if there is nothing to relate."""
     mute = [name for name, task in config.tasks.items() if not task.answers]
     if mute:
         raise ConfigError(f"tasks: found {', '.join(mute)}, whose relatedness is not measured; leave it out here")
@@ -79,7 +79,7 @@ def probe(config: Config) -> Probe:
 
 
 def probe_config(config: Config) -> Config:
-    """Return the probe's configuration: all shared, all at once, a plain sum; no task waits for or reads another."""
+    """Return the probe's configuration: full sharing, parallel, plain sum; no task waits for or reads another."""
     free = {
         name: task.model_copy(update={"needs": (), "reads": {}, "gate": None}) for name, task in config.tasks.items()
     }
@@ -95,7 +95,7 @@ def probe_config(config: Config) -> Config:
 
 
 def joint_updates(config: Config, assembly: Assembly) -> int:
-    """Return the updates of one joint run of the configuration itself."""
+    """Return the number of updates of one joint run of the configuration itself."""
     workload = replace(
         assembly.workload,
         needs={name: task.needs for name, task in config.tasks.items()},
@@ -124,7 +124,7 @@ class _Run:
         probing = Probing(
             model, self.assembly.tasks, rate=encoder_rate(self.assembly.config.train), points=budget.points
         )
-        found: list[LookAhead] = []
+        look_aheads: list[LookAhead] = []
         with Bar("relating " + ", ".join(self.tasks), 1 + self.updates + budget.points) as bar:
             self._fit_heads()
             bar.advance(budget.head_rows * len(self.tasks), 0)
@@ -135,20 +135,20 @@ class _Run:
                     self.passes += BOTH_WAYS * rows
                     bar.advance(rows, tokens)
                 batch, ahead = self._draw(budget.point_rows), self._draw(budget.ahead_rows)
-                found.append(probing.measure(batch, ahead, point))
+                look_aheads.append(probing.measure(batch, ahead, point))
                 self.passes += BOTH_WAYS * _served(batch) + (1 + len(self.tasks)) * _served(ahead)
                 bar.advance(_served(batch), batch.tokens)
         evidence = Evidence(
             tuple(self.tasks),
             probing.products(),
-            np.array([one.before for one in found]),
-            np.array([one.after for one in found]),
+            np.array([look_ahead.before for look_ahead in look_aheads]),
+            np.array([look_ahead.after for look_ahead in look_aheads]),
         )
         cost = Cost(self.passes, joint_passes, time.monotonic() - began)
         return Probe(self.assembly, evidence, model.layers, cost, budget)
 
     def _fit_heads(self) -> None:
-        """Make the states of rows of every task once, and fit the heads to them."""
+        """Encode rows of every task once, and fit the heads to them."""
         model = self.assembly.model
         model.eval()
         precision = self.assembly.config.train.precision
@@ -165,7 +165,7 @@ class _Run:
         fit_heads(model, self.assembly.tasks, stored)
 
     def _draw(self, rows: int) -> Batch:
-        """Draw so many rows for each task, as training goes on to draw them."""
+        """Draw this number of rows for each task from the training streams."""
         parts = self.trainer.parts
         drawn: Sequence[DrawnRow] = parts.streams.draw_each(dict.fromkeys(self.tasks, rows))
         return parts.collator.from_sources(parts.sources, drawn).to(parts.device)

@@ -1,4 +1,4 @@
-"""Relatedness on the terminal: matrices, groups, the plan, the cost, and what it means."""
+"""Relatedness on the terminal: matrices, groups, the plan, the cost, and an interpretation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polytask.tables import add_number, grid
 
 
 def show_relatedness(relatedness: Relatedness, out: Console) -> None:
-    """Print all that was found."""
+    """Print the whole result."""
     for name, measured in relatedness.measures.items():
         out.print(_matrix(name, measured, relatedness.tasks))
         out.print(MEASURES[name].meaning, style="dim")
@@ -26,9 +26,9 @@ def show_relatedness(relatedness: Relatedness, out: Console) -> None:
     out.print("\nProposed plan:")
     out.print(relatedness.plan.picture(), soft_wrap=True)
     out.print()
-    for name, one in relatedness.rank_correlation.items():
-        told = "undefined" if one.spearman is None else f"{one.spearman:+.2f}"
-        out.print(f"Rank correlation of {MEASURES[name].title} with the transfer: {told} ({one.pairs} pairs)")
+    for name, correlation in relatedness.rank_correlation.items():
+        value = "undefined" if correlation.spearman is None else f"{correlation.spearman:+.2f}"
+        out.print(f"Rank correlation of {MEASURES[name].title} with the transfer: {value} ({correlation.pairs} pairs)")
     for sentence in relatedness.sentences:
         out.print(f"* {sentence}", soft_wrap=True)
     cost = relatedness.cost
@@ -64,7 +64,7 @@ def _layers(name: str, measured: MeasureResult, tasks: tuple[str, ...]) -> Table
 
 
 def _form(measured: MeasureResult) -> str:
-    """Return how all numbers of a measure are written: a look-ahead is a share of a loss, often thousandths."""
+    """Return the number format of a measure: look-ahead values are often thousandths."""
     known = [abs(float(value)) for value in measured.matrix.flat if value == value]
     return "z.2f" if max(known, default=0.0) >= 0.1 else ".1e"
 

@@ -1,4 +1,4 @@
-"""How related tasks are: measures of it, the groups that follow, and how well each measure foretold a comparison.
+"""Relatedness of tasks: measures, the groups that follow, and how well each measure predicts a comparison.
 
 Numbers in, numbers out: `polytask.probe` collects the evidence.
 """

@@ -1,4 +1,4 @@
-"""CKA: whether single-task models of two tasks came to see the same texts alike.
+"""CKA: how similarly the single-task models of two tasks represent the same texts.
 
 Source: Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", section 3 (linear CKA):
 ||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F) for states X, Y with centred columns.

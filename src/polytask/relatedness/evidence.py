@@ -1,4 +1,4 @@
-"""What the measures read, and what they return."""
+"""The inputs and results of the measures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that was measured; what is None was not.
+    """All measurements; None where there are none.
 
     Attributes:
         tasks: T names.
-        products: layers x T x K x T x K inner products of the tasks' gradients at K points of the probe.
-        before: K x T mean losses at each point.
-        after: K x T x T; row i, column j is task j's loss after a step on task i's loss alone.
-        states: for each task the states that its own single-task model has of the same texts: layers x texts x width.
-        transfer: T x T; row i, column j is how much task i changed task j's score; nan where nobody tried.
+        products: inner products of the tasks' gradients at K points of the probe, of shape (layers, T, K, T, K).
+        before: mean losses at each point, of shape (K, T).
+        after: shape (K, T, T); row i, column j is task j's loss after a step on task i's loss alone.
+        states: for each task, its single-task model's states of the same texts, of shape (layers, texts, width).
+        transfer: shape (T, T); row i, column j is how much task i changed task j's score; nan where unknown.
     """
 
     tasks: tuple[str, ...]
@@ -35,11 +35,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class MeasureResult:
-    """What a measure says of each pair of tasks.
+    """The values of a measure for each pair of tasks.
 
     Attributes:
-        matrix: T x T; row i, column j is how much task i does for task j.
-        error: T x T standard errors, where the measure has any.
+        matrix: shape (T, T); row i, column j is how much task i helps task j.
+        error: standard errors of shape (T, T), if the measure has any.
         layers: the same for each layer, from layer 1.
     """
 
@@ -53,10 +53,10 @@ class Measure:
     """A row of the table.
 
     Attributes:
-        title: for a person.
-        meaning: one sentence.
-        signed: whether 0 parts help from harm; a similarity has no such point.
-        compute: returns None where there is no evidence.
+        title: title for display.
+        meaning: explanation in one sentence.
+        signed: whether 0 separates help from harm; a similarity has no such point.
+        compute: the function; it returns None if there is no evidence.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Measure:
 
 
 def jackknife(statistic: Callable[[NDArray[np.intp]], Floats], count: int) -> Floats:
-    """Return the standard error of a statistic of `count` measurements, leaving one out at a time.
+    """Return the jackknife standard error of a statistic of `count` measurements.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", equation 11.5. Infinite below 2 measurements.
     """

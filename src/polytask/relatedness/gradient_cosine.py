@@ -1,8 +1,8 @@
-"""Gradient cosine: whether two tasks pull the shared weights the same way.
+"""Gradient cosine: whether two tasks' gradients of the shared weights agree.
 
 The cosine of the tasks' mean gradients, as in Yu et al. 2020 (PCGrad, section 2). All points of the probe are averaged
 before the cosine is taken: a gradient over a few rows is mostly noise, and products of gradients at different points
-share none. Noise in a task's own length remains and makes every cosine smaller.
+share none. Noise in a task's own norm remains and makes every cosine smaller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def gradient_cosine(evidence: Evidence) -> MeasureResult | None:
 
 
 def cosine(gram: Floats) -> Floats:
-    """Turn inner products into cosines; 0 with a task that has no gradient."""
+    """Turn inner products into cosines; 0 for a task without a gradient."""
     length = np.sqrt(np.diagonal(gram))
     lengths = np.outer(length, length)
     return np.divide(gram, lengths, out=np.zeros_like(gram), where=lengths > 0)

@@ -15,16 +15,16 @@ def look_ahead(evidence: Evidence) -> MeasureResult | None:
     """Return the mean of Z over the probe's points."""
     if evidence.before is None or evidence.after is None:
         return None
-    found = affinity(evidence.before, evidence.after)
-    return MeasureResult(found.mean(axis=0), jackknife(lambda points: found[points].mean(axis=0), len(found)))
+    values = affinity(evidence.before, evidence.after)
+    return MeasureResult(values.mean(axis=0), jackknife(lambda points: values[points].mean(axis=0), len(values)))
 
 
 def affinity(before: Floats, after: Floats) -> Floats:
-    """Return Z: points x T x T.
+    """Return Z, of shape (points, T, T).
 
     Args:
-        before: points x T losses; a loss of 0 cannot be lowered, and counts as unchanged.
-        after: points x T x T losses.
+        before: losses of shape (points, T); a loss of 0 cannot be lowered, and counts as unchanged.
+        after: losses of shape (points, T, T).
     """
     losses = np.broadcast_to(before[:, None, :], after.shape)
     return 1.0 - np.divide(after, losses, out=np.ones_like(after), where=losses > 0)

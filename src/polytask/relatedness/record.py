@@ -1,4 +1,4 @@
-"""The result: matrices, groups, plan and sentences, as values and as files."""
+"""The result: matrices, groups, plan and an interpretation, as values and as files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from polytask.relatedness.transfer import RankCorrelation, rank_correlation
 from polytask.result import Result, listed
 from polytask.sharing.plan import Plan
 
-# The measure that groups: an average over all points, so the least noisy of those that the probe always has.
+# The measure used for grouping: an average over all points, so the least noisy of those that a probe always has.
 GROUPED_BY = "gradient_cosine"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the probe took, beside one joint run.
+    """The cost of the probe, compared with one joint run.
 
     Attributes:
         row_passes, joint_row_passes: passes of one row through the encoder, forward 1 and backward 2.
-        seconds: of the probe.
+        seconds: duration of the probe.
     """
 
     row_passes: int
@@ -37,7 +37,7 @@ class Cost:
 
     @property
     def share_of_joint_run(self) -> float:
-        """Row passes, as a share of one joint run's."""
+        """Row passes relative to those of one joint run."""
         return self.row_passes / self.joint_row_passes
 
 
@@ -47,13 +47,14 @@ class Relatedness(Result):
 
     Attributes:
         tasks: T names, the order of all matrices.
-        measures: by name; see `MEASURES`.
-        groups: tasks that were shown to help each other; the others stand alone.
-        grouped_by: the measure that the groups and the plan follow.
-        affinity: T x T; what is left of that measure after its doubt is taken off.
+        measures: results by name of the measure; see `MEASURES`.
+        groups: groups of tasks that were shown to help each other; the others are alone.
+        grouped_by: the measure on which the groups and the plan are based.
+        affinity: that measure minus its standard error, of shape (T, T).
         plan: the tree that `sharing: {strategy: from_affinity}` builds from the affinity.
-        rank_correlation: of each measure with the true transfer, where a comparison told that.
-        sentences: what this means, and what it does not allow to say.
+        cost: cost of the probe.
+        rank_correlation: rank correlation of each measure with the true transfer, if a comparison has it.
+        sentences: an interpretation, and what cannot be concluded.
     """
 
     tasks: tuple[str, ...]
@@ -79,9 +80,9 @@ class Relatedness(Result):
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON: the file `relatedness.json`."""
+        """Return the result as JSON: the file `relatedness.json`."""
         cost = {"share_of_joint_run": round(self.cost.share_of_joint_run, 4), **asdict(self.cost)}
-        found = {
+        data = {
             "tasks": list(self.tasks),
             "measures": {
                 name: {"meaning": MEASURES[name].meaning, **_measure_json(measured)}
@@ -95,8 +96,10 @@ class Relatedness(Result):
             "sentences": self.sentences,
         }
         if self.rank_correlation:
-            found["rank_correlation"] = {name: asdict(one) for name, one in self.rank_correlation.items()}
-        return found
+            data["rank_correlation"] = {
+                name: asdict(correlation) for name, correlation in self.rank_correlation.items()
+            }
+        return data
 
     def affinity_json(self) -> dict[str, Any]:
         """Return what `sharing: {strategy: from_affinity, file: ...}` reads."""
@@ -109,49 +112,49 @@ class Relatedness(Result):
 
 
 def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] = ()) -> Relatedness:
-    """Draw from the evidence all that it says.
+    """Compute the result from the evidence.
 
     Args:
-        layers: of the encoder.
-        notes: sentences to end with.
+        layers: number of encoder layers.
+        notes: sentences to append.
     """
     computed = {name: measure.compute(evidence) for name, measure in MEASURES.items()}
-    measures = {name: found for name, found in computed.items() if found is not None}
+    measures = {name: result for name, result in computed.items() if result is not None}
     affinity = proven(measures[GROUPED_BY])
     groups = groups_of(evidence.tasks, affinity)
     truth = measures.get("transfer")
     correlation = {
-        name: rank_correlation(found.matrix, truth.matrix)
-        for name, found in measures.items()
+        name: rank_correlation(result.matrix, truth.matrix)
+        for name, result in measures.items()
         if truth is not None and name != "transfer"
     }
     plan = plan_for(evidence.tasks, layers, affinity)
-    said = sentences_of(evidence.tasks, measures[GROUPED_BY], groups, correlation)
+    sentences = sentences_of(evidence.tasks, measures[GROUPED_BY], groups, correlation)
     copies = max(map(len, plan.levels))
     if len(groups) > copies:
-        said.append(
+        sentences.append(
             f"The proposed plan has at most {copies} {'copies' if copies > 1 else 'copy'} of a layer, so that some of "
             f"the {len(groups)} groups share one."
         )
     return Relatedness(
-        evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*said, *notes]
+        evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*sentences, *notes]
     )  # fmt: skip
 
 
 def _pair(measured: MeasureResult, row: int, column: int) -> dict[str, float | None]:
-    """Return what the task of a row does for that of a column, and the standard error of it."""
+    """Return how much the task of a row helps that of a column, and the standard error."""
     value = float(measured.matrix[row, column])
     error = None if measured.error is None else float(measured.error[row, column])
     return {"value": value if np.isfinite(value) else None, "error": error}
 
 
 def _measure_json(measured: MeasureResult) -> dict[str, Any]:
-    found: dict[str, Any] = {"matrix": _numbers(measured.matrix)}
+    data: dict[str, Any] = {"matrix": _numbers(measured.matrix)}
     if measured.error is not None:
-        found["error"] = _numbers(measured.error)
+        data["error"] = _numbers(measured.error)
     if measured.layers:
-        found["layers"] = {number: _numbers(matrix) for number, matrix in measured.layers.items()}
-    return found
+        data["layers"] = {number: _numbers(matrix) for number, matrix in measured.layers.items()}
+    return data
 
 
 def _numbers(matrix: Floats) -> list[list[float | None]]:

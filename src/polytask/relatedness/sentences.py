@@ -1,4 +1,4 @@
-"""What the matrices mean, in plain words."""
+"""Interpretation of the matrices in plain words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from polytask.relatedness.evidence import MeasureResult
 from polytask.relatedness.grouping import CONFIDENCE
 from polytask.relatedness.transfer import RankCorrelation
 
-# A rank correlation below this orders the pairs hardly better than chance.
+# Rank correlations below this are hardly better than chance.
 WEAK = 0.3
-# A difference from 0 counts as shown from so many standard errors.
+# Number of standard errors from which a difference from 0 counts as shown.
 SHOWN = 2.0
-# So many pairs of tasks are listed by name.
+# Maximum number of pairs of tasks that are listed by name.
 LISTED = 6
 
 
@@ -25,17 +25,17 @@ def sentences_of(
     groups: Sequence[Sequence[str]],
     correlation: Mapping[str, RankCorrelation],
 ) -> list[str]:
-    """Say what was found, how sure it is, and what each measure foretold."""
+    """Return sentences on the groups, the noise, and how well each measure predicts the comparison."""
     return [*_of_groups(groups, _unsure(tasks, grouping)), *_of_noise(tasks, grouping), *_of_prediction(correlation)]
 
 
 def _unsure(tasks: Sequence[str], measured: MeasureResult) -> set[frozenset[str]]:
-    """Return the pairs of which the noise does not allow to say whether they help or harm."""
+    """Return the pairs for which noise leaves open whether they help or harm."""
     assert measured.error is not None
     return {
-        frozenset((tasks[one], tasks[other]))
-        for one, other in combinations(range(len(tasks)), 2)
-        if not abs(float(measured.matrix[one, other])) > SHOWN * float(measured.error[one, other])
+        frozenset((tasks[left], tasks[right]))
+        for left, right in combinations(range(len(tasks)), 2)
+        if not abs(float(measured.matrix[left, right])) > SHOWN * float(measured.error[left, right])
     }
 
 
@@ -59,10 +59,10 @@ def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
     unsure: list[str] = []
     harmful: list[str] = []
     noisy = _unsure(tasks, measured)
-    for one, other in combinations(range(len(tasks)), 2):
-        value = float(measured.matrix[one, other])
-        pair = f"{tasks[one]} and {tasks[other]}"
-        if frozenset((tasks[one], tasks[other])) in noisy:
+    for left, right in combinations(range(len(tasks)), 2):
+        value = float(measured.matrix[left, right])
+        pair = f"{tasks[left]} and {tasks[right]}"
+        if frozenset((tasks[left], tasks[right])) in noisy:
             unsure.append(pair)
         elif value < 0:
             harmful.append(f"{pair} ({value:+.2f})")

@@ -1,4 +1,4 @@
-"""Transfer: what training together really did, from a comparison; and how well the measures foretold it."""
+"""Transfer: the true effect of training together, from a comparison, and how well the measures predict it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FEWEST_PAIRS = 3
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How well a measure's order is that of the true transfer.
+    """Rank correlation of a measure with the true transfer.
 
     Attributes:
-        spearman: None where it is undefined: too few pairs, or all alike.
-        pairs: ordered pairs of tasks that were compared.
+        spearman: Spearman's correlation; None if undefined: too few pairs, or all values equal.
+        pairs: number of ordered pairs of tasks.
     """
 
     spearman: float | None
@@ -35,9 +35,9 @@ def rank_correlation(measure: Floats, truth: Floats) -> RankCorrelation:
     from scipy.stats import spearmanr
 
     known = np.isfinite(measure) & np.isfinite(truth) & ~np.eye(len(truth), dtype=bool)
-    one, other = measure[known], truth[known]
+    predicted, true = measure[known], truth[known]
     distinct = int(np.triu(known | known.T, 1).sum())
-    if distinct < FEWEST_PAIRS or np.ptp(one) == 0 or np.ptp(other) == 0:
-        return RankCorrelation(None, len(one))
-    found = spearmanr(one, other).statistic  # pyright: ignore[reportAttributeAccessIssue]
-    return RankCorrelation(float(found), len(one))
+    if distinct < FEWEST_PAIRS or np.ptp(predicted) == 0 or np.ptp(true) == 0:
+        return RankCorrelation(None, len(predicted))
+    correlation = spearmanr(predicted, true).statistic  # pyright: ignore[reportAttributeAccessIssue]
+    return RankCorrelation(float(correlation), len(predicted))
