@@ -278,8 +278,8 @@ def test_dev_gap_reaches_all_targets_sooner_when_one_task_is_far_behind(fixed: s
         (
             {"intent": 1, "slots": 1},
             "mae",
-            "schedule.targets: found 'intent', which is scored by mae; dev_gap accepts metrics of which more is "
-            "better; choose another tasks.intent.metric, or another schedule.policy",
+            "schedule.targets: found 'intent', which is scored by mae; dev_gap accepts only metrics that are "
+            "better when higher; choose another tasks.intent.metric, or another schedule.policy",
         ),
     ],
 )

@@ -130,8 +130,8 @@ OTHER_PAIRS = [["sentiment", "entities"], ["topic", "intent"]]
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "branches that are no tree": (
         branch(4, OTHER_PAIRS),
-        "sharing.branches[1].groups: entities, sentiment share weights above a layer that separates them; tasks that "
-        "part do not meet again",
+        "sharing.branches[1].groups: entities, sentiment share weights above a layer that separates them; separated "
+        "tasks cannot be joined again",
     ),
     "a table that is no tree": (
         table(embeddings=PAIRS, _1_4=PAIRS, _5_6=TRUNK),
@@ -300,7 +300,7 @@ def test_kind_and_heads_of_an_adaptive_run_do_not_stand_in_its_starting_plan() -
     for option in ({"kind": "lora"}, {"share_heads": [["a", "b"]]}):
         start = {"strategy": "independent", **option}
         found = complaint_of_the_check({"strategy": "adaptive", "start": start})
-        assert found.startswith(f"config: sharing.start: found {next(iter(option))!r} in the starting plan; it stands")
+        assert found.startswith(f"config: sharing.start: found {next(iter(option))!r} in the starting plan; put it")
     found = complaint_of_the_check({"strategy": "adaptive", "kind": "lora", "base": "frozen"})
     assert found == "config: sharing: found base 'frozen'; a layer that is not trained has no gradient to measure"
 

@@ -239,9 +239,7 @@ def test_the_size_of_an_encoder_adds_up_all_parts_of_all_levels(plan: Plan) -> N
 @pytest.mark.parametrize("group", ["", "abc", "d", "ad", "x", "abcd"])
 def test_only_some_tasks_of_one_part_split(group: str) -> None:
     plan = Plan(tuple("abcd"), (parts("abcd"), parts("abc", "d")))
-    with pytest.raises(
-        ValueError, match=r"^layer 1: \[.*\] is not a proper subset of one part, so there is nothing to split"
-    ):
+    with pytest.raises(ValueError, match=r"^layer 1: \[.*\] is not a proper subset of one part, so there is nothing"):
         plan.split(1, group)
 
 
