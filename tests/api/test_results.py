@@ -76,7 +76,7 @@ def test_a_saved_model_is_the_one_that_was_saved(trained: pt.Run, tmp_path: Path
             model.save(folder)
     model = trained.model
     by_hand = pt.Model(model.tasks, model.tokens, model.engine, model.about)
-    with pytest.raises(pt.OutputError, match="put together by hand"):
+    with pytest.raises(pt.OutputError, match="built by hand"):
         by_hand.save(tmp_path / "hand")
 
 

@@ -315,7 +315,7 @@ def test_single_models_know_nothing_of_other_tasks(job: Job) -> None:
         ({"arms": ["independent"]}, "found single, independent, but none of them shares anything; add global"),
         ({"named": {"config": ["max_tokens=9"]}}, "--arm config: this is the name of a built-in arm"),
         ({"named": {"a/b": ["max_tokens=9"]}}, "--arm a/b: found 'a/b'; a name is a letter"),
-        ({"named": {"low": []}}, "--arm low: it names nothing"),
+        ({"named": {"low": []}}, "--arm low: it changes nothing"),
         ({"named": {"low": ["sharing.strategy=partal"]}}, "arm 'low': --set sharing.strategy.*did you mean 'partial'"),
         ({"named": {"low": ["sharing={strategy: partial, shared_layers: 99}"]}}, "arm 'low': .* encoder has 2 layers"),
         ({"named": {"low": ["tasks.topic.metric=mcc"]}}, "arm 'low': 'topic' is scored by mcc, but its baseline by"),
@@ -337,7 +337,7 @@ def test_mistakes_are_found_before_anything_trains(
 def test_arms_on_the_command_line_add_up() -> None:
     assert read_named(["a=x.y=1", "b=z=[1, 2]", "a=w=k=v"]) == {"a": ["x.y=1", "w=k=v"], "b": ["z=[1, 2]"]}
     for wrong in ("a", "a=", "a=x.y"):
-        with pytest.raises(ConfigError, match="expected a name, a path and a value.*names nothing"):
+        with pytest.raises(ConfigError, match="expected a name, a path and a value.*changes nothing"):
             read_named([wrong])
     assert chosen_seeds(3, 13) == [13, 14, 15]
     assert chosen_seeds([3, 1], 13) == [3, 1]
@@ -349,7 +349,7 @@ def test_the_predictions_of_another_data_set_are_refused(done: Done, tmp_path: P
     run = tmp_path / "out" / found.arms["global"]["runs"]["5"][0]
     path = run / "predictions" / "topic.jsonl"
     path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
-    with pytest.raises(UserError, match="arm 'global': its predictions for 'topic' .* baselines of another data set"):
+    with pytest.raises(UserError, match="arm 'global': its predictions for 'topic' are for other rows or labels"):
         polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
     path.unlink()
     with pytest.raises(UserError, match="no readable predictions.*the same command trains it again"):
@@ -361,7 +361,7 @@ def test_a_folder_of_another_configuration_is_said_to_be_one(done: Done, tmp_pat
     shutil.copytree(out, tmp_path / "out")
     values = {**values, "train": {**values["train"], "max_steps": 1}}
     found = polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
-    assert "held the comparison of another configuration" in found.record["notes"][0]
+    assert "held a comparison of another configuration" in found.record["notes"][0]
     assert found.trained == 6
 
 

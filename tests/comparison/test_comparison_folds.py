@@ -138,7 +138,7 @@ def test_answers_to_other_rows_are_refused_though_all_runs_agree(
             lines = first.read_text("utf-8").splitlines(keepends=True)
             changed = {"swapped": lines, "cut": lines[:-1], "empty": [], "other": ['{"text": "x"}\n']}[damage]
             (second if damage == "swapped" else first).write_text("".join(changed), "utf-8")
-    with pytest.raises(UserError, match="about other rows or labels|no readable predictions"):
+    with pytest.raises(UserError, match="for other rows or labels|no readable predictions"):
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 
@@ -187,7 +187,7 @@ def test_folds_in_which_no_row_is_labelled_are_named(values: dict[str, Any], tmp
 
 @pytest.mark.parametrize("folds", [1, -1, 21, 2.5, "3"])
 def test_a_number_of_folds_that_says_nothing_is_refused(values: dict[str, Any], tmp_path: Path, folds: Any) -> None:
-    with pytest.raises(ConfigError, match=f"--folds: found {folds}; expected 2 to 20 parts of the training rows"):
+    with pytest.raises(ConfigError, match=f"--folds: found {folds}; expected 2 to 20 folds of the training rows"):
         polytask.compare(values, tmp_path / "out", seeds=2, folds=folds)
 
 
@@ -197,7 +197,7 @@ def test_teachers_from_elsewhere_may_know_the_folds(
     teacher = done.folder / done.arms["single"]["runs"]["5"][0]
     taught = {**values, "train": {**values["train"], "max_steps": 1, "teachers": [str(teacher)]}}
     found = polytask.compare(taught, tmp_path / "out", arms=["config"], seeds=2, folds=2)
-    assert "teachers that were trained on these rows know the folds" in found.record["notes"][0]
+    assert "teachers that were trained on these rows have seen the folds" in found.record["notes"][0]
 
 
 def test_page_and_tables_say_what_was_compared(done: polytask.Comparison) -> None:

@@ -247,7 +247,7 @@ def test_int8_is_small_and_close(exported: Path, quantised: Path) -> None:
 def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "model", tmp_path / "away")
     with pytest.raises(
-        ConfigError, match=r"found 'int8'; whether a task loses.*add data: --data FILE, or export the f"
+        ConfigError, match=r"found 'int8'; the loss is measured.*add data: --data FILE, or export the f"
     ):
         pt.export(tmp_path / "away", tmp_path / "out", to="onnx", quantize="int8")
     shutil.rmtree(tmp_path / "away")

@@ -242,7 +242,7 @@ def test_a_module_as_a_head_is_exported_to_onnx(job: Job, own: ModuleType, tmp_p
         (lambda own: {"loss": own.focal, "label_smoothing": 0.1}, r"found loss and label_smoothing, which belong to"),
         (lambda own: {"head": own.Narrow}, r"head: Narrow: returned \[2, 1\] for 2 x 32; expected 2 x \d"),
         (lambda own: {"head": torch.nn.GELU}, r"head: GELU: has to take the numbers of features and outputs"),
-        (lambda own: {"loss": "own_modules:focal"}, r"the module own_modules was not asked for"),
+        (lambda own: {"loss": "own_modules:focal"}, r"the module own_modules was not requested"),
         (lambda own: {"loss": "focal"}, r"found 'focal'"),
     ],
 )

@@ -110,7 +110,7 @@ def test_tasks_share_a_frozen_decoder_by_lora_from_the_check_to_the_answer(tmp_p
     assert told["tasks.topic.pooling"] == ("last", "qwen3 reads from left to right: its last token has seen the text")
     assert "tasks.sentiment.pooling" not in told
     notes = " ".join(note.message for note in checked.notes)
-    assert "its tokenizer has no padding token; </s> fills what is behind a text" in notes
+    assert "its tokenizer has no padding token; </s> is used for padding, and is masked" in notes
     assert "entities will be less accurate than on an encoder that reads both ways" in notes
     run = pt.train(values(home), tmp_path / "run")
     assert {name: task.options.pooling for name, task in run.model.tasks.items()} == {
@@ -154,9 +154,9 @@ def test_what_stands_for_padding(tmp_path: Path) -> None:
 Edit = Callable[[dict[str, Any]], Any]
 REFUSED: dict[str, tuple[str, Edit, str]] = {
     "hidden words": ("qwen3", lambda v: v["tasks"].update(words={"type": "mlm", "data": v["tasks"]["topic"]["data"]}),
-                     r"tasks\.words\.type: found mlm, and qwen3 reads from left to right"),
+                     r"tasks\.words\.type: found mlm, but qwen3 reads from left to right"),
     "own layers of one set": ("albert", lambda v: None, "sharing.strategy: found layers that not all tasks share"),
-    "too long": ("llama", lambda v: v.update(max_tokens=65), "max_tokens: found 65, and .* reads at most 64 tokens"),
+    "too long": ("llama", lambda v: v.update(max_tokens=65), "max_tokens: found 65, but .* reads at most 64 tokens"),
 }  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def test_what_is_wrong_is_told_before_ray_begins(
     config, out = tmp_path / "config.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(job()))
     code, _, told = call("train", config, "--out", out, "--ray", 2, "--processes", 2)
-    assert (code, told.count("give one of them")) == (2, 1)
+    assert (code, told.count("give only one")) == (2, 1)
     code, _, told = call("train", config, "--out", out, "--ray", 2, "--set", "train.epochs=none")
     assert (code, "train.epochs" in told) == (2, True)
     assert not launched

@@ -215,7 +215,7 @@ def test_options_are_refused_before_anything_is_trained(
 def test_one_task_has_nothing_to_share(given: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     values, _ = given
     alone = {**values, "tasks": {"topic": values["tasks"]["topic"]}}
-    with pytest.raises(ConfigError, match="found topic alone"):
+    with pytest.raises(ConfigError, match="found only topic"):
         polytask.auto(alone, tmp_path / "out")
 
 

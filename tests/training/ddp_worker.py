@@ -19,7 +19,7 @@ from polytask import assemble as assembling
 from polytask.assemble import assemble
 from polytask.config import validate
 from polytask.model.encoder import Backbone
-from polytask.model.shards import with_all_parts
+from polytask.model.shards import full_tensor
 from polytask.training.distribution import join_world
 from polytask.training.events import Events
 from polytask.training.loop import Trainer
@@ -59,7 +59,7 @@ def gradient(trainer: Trainer) -> dict[str, torch.Tensor]:
 
     def keep(*_: object) -> None:
         for name, parameter in trainer.parts.model.named_parameters():
-            kept[name] = None if parameter.grad is None else with_all_parts(parameter.grad).clone()
+            kept[name] = None if parameter.grad is None else full_tensor(parameter.grad).clone()
 
     trainer.state.optimizer.step = keep  # type: ignore[method-assign]
     for _ in range(2):

@@ -213,7 +213,7 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
         (home, adding(values, extend={"kind": "lora"}), "frozen", r"extend: found kind without shared_layers"),
         (home, adding(values, extend={"shared_layers": 3}), "frozen", r"extend.shared_layers: found layer 3.*0 to 2"),
         (home, adding(values, extend={"follow": "topics"}), "frozen", r"extend.follow: .*did you mean 'topic'"),
-        (tree, adding(values), "frozen", r"extend.follow: .*several ways(.|\n)*\[sentiment\](.|\n)*name the task"),
+        (tree, adding(values), "frozen", r"extend.follow: .*different layers(.|\n)*\[sentiment\](.|\n)*name the task"),
         (lora, adding(values, extend={"follow": "topic", "shared_layers": 1, "kind": "copy"}), "frozen",
          r"extend.kind: found copy, .* have lora; .* leave kind out"),
         (home, {**adding(values), "max_tokens": 99}, "frozen", r"max_tokens: found 99, but the model reads 48"),

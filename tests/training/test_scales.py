@@ -150,7 +150,7 @@ def test_other_programs_have_no_levels_and_are_told_the_range(home: Path, tmp_pa
     with pytest.raises(ModelError, match=r"stars: its type is 'ordinal', which other programs do not have.*--to onnx"):
         pt.export(home / "run", tmp_path / "hf", to="hf")
     found = pt.export(home / "run", tmp_path / "hf", to="hf", tasks=["share"])
-    assert any("share: predictions lie between 0 and 4, but this form does not cut" in note for note in found.notes)
+    assert any("share: predictions lie between 0 and 4, but this format does not clip" in note for note in found.notes)
 
 
 @pytest.mark.usefixtures("run")

@@ -176,7 +176,7 @@ def test_other_programs_have_no_such_head(run: Path, tmp_path: Path) -> None:
             {"text": "a b c", "spans": [[[0, 1], [4, 5], "X"]]},
             "row 1: task 'mentions': found .* a span of several parts",
         ),
-        ({"text": "a b c", "spans": [[0, 9, "X"]]}, "row 1: task 'mentions': the span X .* outside of the text"),
+        ({"text": "a b c", "spans": [[0, 9, "X"]]}, "row 1: task 'mentions': the span X .* outside the text"),
         ({"tokens": ["a", "b"], "spans": ["B-X", "O"]}, "row 1: task 'mentions': .* use `type: tagging`"),
     ],
 )
