@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import substitute_pad_token
+import stand_in
 
 from polytask.launch import Lifeline
 
@@ -18,15 +18,15 @@ PYTHON = sys.executable
 def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's folder; workers are forks of this process with the stand-in's model."""
     monkeypatch.setattr(Lifeline, "start", Lifeline.start)  # which puts it back at the end
-    substitute_pad_token.fork_workers()
-    return substitute_pad_token.describe(tmp_path / "model")
+    stand_in.fork_workers()
+    return stand_in.describe(tmp_path / "model")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model's folder; workers that are started have the stand-in's model."""
     worker = tmp_path / "worker"
-    worker.write_text(f"#!/bin/sh\nexec {PYTHON} {substitute_pad_token.__file__}\n")
+    worker.write_text(f"#!/bin/sh\nexec {PYTHON} {stand_in.__file__}\n")
     worker.chmod(worker.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(worker))
-    return substitute_pad_token.describe(tmp_path / "model")
+    return stand_in.describe(tmp_path / "model")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import substitute_pad_token
+import stand_in
 
 from polytask.batch import predictor
 from polytask.batch.predictor import BatchPredictor
@@ -26,7 +26,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def load(*asked: Any, **_: Any) -> Any:
         found.append(asked)
-        return substitute_pad_token.model()
+        return stand_in.model()
 
     monkeypatch.setattr(predictor, "load", load)
     return found
@@ -61,7 +61,7 @@ def test_every_form_of_columns_has_the_same_answers(loads: list[Any], form: str)
     answered = predict(FORMS[form]({"id": [4, 3, 2, 1], "text": TEXTS}))
     rows = pd.DataFrame(answered.to_pydict() if isinstance(answered, pa.Table) else dict(answered))
     assert rows["id"].tolist() == [4, 3, 2, 1]
-    expected = substitute_pad_token.model().predict(TEXTS)
+    expected = stand_in.model().predict(TEXTS)
     assert rows["predictions.tone.label"].tolist() == [one["tone"]["label"] for one in expected]
     assert rows["predictions.tone.probabilities.good"].tolist() == [
         one["tone"]["probabilities"]["good"] for one in expected

@@ -110,8 +110,8 @@ def test_a_killed_worker_loses_no_row(forked: Path, tmp_path: Path) -> None:
 
 
 COMMAND = """
-import substitute_pad_token
-substitute_pad_token.fork_workers()
+import stand_in
+stand_in.fork_workers()
 from pathlib import Path
 from polytask.batch.job import *
 predict_files(PredictionJob({files!r}, Path({out!r}), WorkOptions({folder!r}), workers={workers}, shard_rows=4), print)
@@ -193,7 +193,7 @@ def test_on_a_full_disk_finished_shards_stay_and_the_command_goes_on(forked: Pat
 
 
 def test_answers_of_anything_else_are_refused_before_a_row_is_answered(forked: Path, tmp_path: Path) -> None:
-    from substitute_pad_token import describe
+    from stand_in import describe
 
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 8))
     out = tmp_path / "out"

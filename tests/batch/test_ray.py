@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import substitute_pad_token
+import stand_in
 from test_jobs import answers, content, job, lines, refused, rows_of, until
 
 from polytask.batch.job import PredictionJob, predict_files
@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
     local = {} if address else {"num_cpus": 2, "include_dashboard": False}
     ray.init(
         address=address or "local", log_to_driver=False, logging_level="critical",
-        runtime_env={"env_vars": told, "worker_process_setup_hook": substitute_pad_token.replace_models}, **local,
+        runtime_env={"env_vars": told, "worker_process_setup_hook": stand_in.replace_models}, **local,
     )  # fmt: skip
     yield
     ray.shutdown()
@@ -39,7 +39,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return substitute_pad_token.describe(tmp_path / "model")
+    return stand_in.describe(tmp_path / "model")
 
 
 def do(asked: PredictionJob) -> list[str]:
@@ -114,12 +114,12 @@ def test_columns_keep_their_order_and_types_in_ray_data(cluster: None) -> None:
     texts = [None if at == 11 else f"text {at}" for at in range(40)]
     table = pa.table({"id": pa.array(range(40), pa.int64()), "n": pa.array([None, 1] * 20, pa.int64()), "text": texts})
     answered = ray.data.from_arrow(table).repartition(4).map_batches(
-        substitute_pad_token.Predictor, fn_constructor_args=("model",), fn_constructor_kwargs={"errors": "column"},
+        stand_in.Predictor, fn_constructor_args=("model",), fn_constructor_kwargs={"errors": "column"},
         batch_size=7, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=1),
     )  # fmt: skip
     rows = answered.take_all()
     assert [row["id"] for row in rows] == list(range(40))
     assert [row["n"] for row in rows] == [None, 1] * 20
-    expected = substitute_pad_token.Predictor("model", errors="column")(table).to_pylist()
+    expected = stand_in.Predictor("model", errors="column")(table).to_pylist()
     assert [row["predictions.tone.label"] for row in rows] == [row["predictions.tone.label"] for row in expected]
     assert [row["id"] for row in rows if row["error"] is not None] == [11]

@@ -369,7 +369,7 @@ def _broken(*_: object) -> None:
 
 def test_a_server_whose_model_failed_ends_with_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run.Server, "run", lambda self, sockets: self.fail())
-    with pytest.raises(PolytaskError, match="the model's thread ended by an error"):
+    with pytest.raises(PolytaskError, match="the model's thread ended with an error"):
         run.run(folder, ServeOptions(port=0))
 
 

@@ -35,7 +35,7 @@ def test_the_closest_of_the_texts_that_were_asked_before_are_shown(client: httpx
     with started() as browser, opened(browser, client.base_url, 390) as page:
         page.wait_for_selector("#choices input", state="attached")
         ask(page, texts[0])
-        assert "Ask another text" in page.inner_text("#answers")
+        assert "Enter another text" in page.inner_text("#answers")
         ask(page, texts[1])
         ask(page, texts[2])
         rows = page.locator("#answers tr")

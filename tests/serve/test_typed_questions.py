@@ -205,7 +205,7 @@ def test_what_no_head_answers_is_refused_with_what_can_be_asked(client: httpx.Cl
         client, {"topic": {"type": "choice", "criteria": {"joy": None}}}
     )
     assert "without an order" in refused(client, {"topic": {"type": "score", "criteria": ["low", "high"]}})
-    assert "no stated ends" in refused(client, {"stars": {"type": "score", "criteria": ["low", "high"]}})
+    assert "no known range" in refused(client, {"stars": {"type": "score", "criteria": ["low", "high"]}})
     assert "answers no choice question" in refused(client, {"entities": {"type": "choice", "criteria": {"PER": None}}})
     assert "each label is decided by itself" in refused(
         client, {"marks": {"type": "choice", "criteria": {"odd": None}}}

@@ -199,7 +199,7 @@ def test_needed_by_others_and_refused_where_it_has_no_place(values: dict[str, An
     assert run.model.tasks["sentiment"].options.needs == ()
     reading = {**needing, "sentiment": {**needing["sentiment"], "reads": {"words": "probabilities"}}}
     for config, told in (
-        ({"tasks": {"words": tasks["words"]}}, "answer nothing once the model is trained"),
+        ({"tasks": {"words": tasks["words"]}}, "predict nothing once the model is trained"),
         ({"tasks": reading}, "makes no predictions that could be read"),
         ({"sharing": {"strategy": "global", "share_heads": [["words", "same"]]}}, "has a head of its own"),
     ):
@@ -221,7 +221,7 @@ def test_the_pretrained_head_of_a_checkpoint_is_taken(family: str, tmp_path: Pat
 
     from polytask.data.batch import TaskRows
     from polytask.model.encoder import Backbone
-    from polytask.model.masked import take_pretrained
+    from polytask.model.masked import load_pretrained_heads
     from polytask.model.multitask import MultiTaskModel
     from polytask.sharing.plan import global_plan
     from polytask.sharing.sharing import Sharing
@@ -239,7 +239,7 @@ def test_the_pretrained_head_of_a_checkpoint_is_taken(family: str, tmp_path: Pat
     theirs.save_pretrained(tmp_path)
     spec = HeadSpec("row", 1, "mean", 0.0, head="masked")
     model = MultiTaskModel(Backbone.load(str(tmp_path)), Sharing(global_plan(["words"], 2)), {"words": spec}).eval()
-    assert take_pretrained(model, str(tmp_path))
+    assert load_pretrained_heads(model, str(tmp_path))
     ids = torch.randint(5, 50, (1, 9), generator=torch.Generator().manual_seed(1))
     truth = torch.randint(5, 50, (9,), generator=torch.Generator().manual_seed(2))
     hidden = torch.stack([torch.zeros(9, dtype=torch.long), torch.arange(9), truth])

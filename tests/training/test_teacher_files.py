@@ -138,7 +138,7 @@ def test_rows_without_an_answer_have_their_label_in_full(job: dict[str, Any], tm
         ({"id": "r1", "size": "tall"}, r"bad\.jsonl:2: task 'size': found 'tall'; an answer is a finite number"),
         ({"id": "r0", "kind": {"a": 1}}, r"bad\.jsonl:2: the id 'r0' occurs in .*bad\.jsonl:1 already"),
         ({"kind": {"a": 1}}, r"bad\.jsonl:2: no 'id'"),
-        (["r1"], r"bad\.jsonl:2: found list; expected one JSON object a line"),
+        (["r1"], r"bad\.jsonl:2: found list; expected one JSON object per line"),
     ],
 )
 def test_what_is_no_answer_is_refused_with_its_line(

@@ -109,9 +109,9 @@ def test_another_search_or_configuration_is_refused_with_the_mend(
     search = {"train.learning_rate": "log:1e-9:1e-2", "tasks.topic.weight": "1:5"}
     with pytest.raises(OutputError, match=r"topic\.weight: 1\.0:5\.0 -> 1\.0:6\.0; use the same values"):
         pt.tune(values, out, search={**search, "tasks.topic.weight": "1:6"})
-    with pytest.raises(OutputError, match=r"seed 5 -> 6; give"):
+    with pytest.raises(OutputError, match=r"seed 5 -> 6; use"):
         pt.tune(values, out, search=search, seed=6)
-    with pytest.raises(OutputError, match=r"train\.epochs: 2\.0 -> 4\.0; give"):
+    with pytest.raises(OutputError, match=r"train\.epochs: 2\.0 -> 4\.0; use"):
         pt.tune(values, out, search=search, overrides=["train.epochs=4"])
 
 
