@@ -79,7 +79,7 @@ def test_every_row_is_answered_once_in_its_order_and_bad_ones_are_told(folder: P
     out = tmp_path / "deep" / "out"
     asked = job(folder, one, other, lines(tmp_path / "bad.jsonl", bad), lines(tmp_path / "empty.jsonl", []), table,
                 out=out, workers=2)  # fmt: skip
-    with pytest.raises(DataError, match=r"22 rows predicted, in .*; 8 rows have no prediction, see .*_bad says why$"):
+    with pytest.raises(DataError, match=r"22 rows predicted, in .*; 8 rows have no prediction, see .*_bad$"):
         do(asked)
     assert [row["id"] for row in answers(out, "same-0")] == [f"a{at}" for at in range(9)]
     assert [row["id"] for row in answers(out, "same-2-")] == [f"b{at}" for at in range(8)]
@@ -94,7 +94,7 @@ def test_every_row_is_answered_once_in_its_order_and_bad_ones_are_told(folder: P
     assert all(row["reason"] and not row["reason"].startswith(row["file"]) for row in told)
     assert told[0]["kept"] == {"id": 2}
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
-    with pytest.raises(DataError, match="22 rows answered"):
+    with pytest.raises(DataError, match="22 rows predicted"):
         do(asked)
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
 
@@ -104,7 +104,7 @@ def test_a_killed_worker_loses_no_row(forked: Path, tmp_path: Path) -> None:
     do(job(forked, texts, out=tmp_path / "out", workers=2))
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(20)]
     texts = lines(tmp_path / "b.jsonl", rows_of("b", 20, at6="kill -"))
-    with pytest.raises(PolytaskError, match=r"ended by SIGKILL, .* over .*b.jsonl: rows 5 to 8; where memory is short"):
+    with pytest.raises(PolytaskError, match=r"ended by SIGKILL, .* over .*b.jsonl: rows 5 to 8; if memory is short"):
         do(job(forked, texts, out=tmp_path / "other"))
     assert [row["id"] for row in answers(tmp_path / "other")] == [f"b{at}" for at in range(4)]
 
@@ -236,7 +236,7 @@ def test_answers_of_anything_else_are_refused_before_a_row_is_answered(forked: P
         lines(foreign / name, [])
         refuse("holds files that do not belong to this command", replace(asked, out=foreign))
     shutil.rmtree(out / "_job")
-    refuse("holds files that are no answers")
+    refuse("holds files that do not belong")
     with locked(tmp_path / "fresh"):
         refuse("is writing into this folder", replace(asked, out=tmp_path / "fresh"))
 
@@ -261,12 +261,12 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
             do(job(forked, texts, out=out, columns=columns))
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
     for asked, told in [
-        (job(forked, texts, texts, out=out), "is named twice"),
+        (job(forked, texts, texts, out=out), "is given twice"),
         (job(forked, texts, out=tmp_path), "the input file"),
         (job(forked, tmp_path / "a.json", out=out), "no such file"),
         (job(forked, Path("-"), out=out), "the standard input"),
         (job(forked, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),
-        (job(forked, texts, out=out, columns=Columns(keep=("row",))), "an answer has a value of its own"),
+        (job(forked, texts, out=out, columns=Columns(keep=("row",))), "a prediction has its own value"),
         (job(tmp_path / "none", texts, out=out), "not a model folder"),
     ]:
         with pytest.raises(UserError, match=told):
@@ -280,7 +280,7 @@ def test_a_file_that_breaks_off_is_answered_up_to_there(forked: Path, tmp_path: 
     texts = tmp_path / "a.jsonl.gz"
     told = "".join(json.dumps(row) + "\n" for row in rows_of("a", 3000))
     texts.write_bytes(gzip.compress(told.encode())[:-400])
-    with pytest.raises(DataError, match="1 rows have no answer"):
+    with pytest.raises(DataError, match="1 rows have no prediction"):
         do(replace(job(forked, texts, out=tmp_path / "out"), shard_rows=1000))
     found = answers(tmp_path / "out")
     assert 0 < len(found) < 3000
@@ -296,7 +296,7 @@ def test_tables_have_one_schema_in_all_shards(forked: Path, tmp_path: Path) -> N
     for name in ("one", "two"):
         pq.write_table(pa.table({"doc_id": ids, "text": texts}), tmp_path / f"{name}.parquet")
     out = tmp_path / "out"
-    with pytest.raises(DataError, match="16 rows answered, .* 2 rows have no answer"):
+    with pytest.raises(DataError, match="16 rows predicted, .* 2 rows have no prediction"):
         do(job(forked, tmp_path / "one.parquet", tmp_path / "two.parquet", out=out, form="parquet"))
     parts = [pq.read_table(path) for path in sorted(out.glob("*.parquet"))]
     assert len({part.schema for part in parts}) == 1
@@ -319,8 +319,8 @@ def test_the_command_line_tells_folders_from_files(forked: Path, tmp_path: Path,
             (tmp_path / "in",),
             "out: predictions for several files, or with --workers, are written into a folder; give --out FOLDER",
         ),
-        ((tmp_path / "in", "--out", "x.jsonl"), "x.jsonl is named as a file"),
-        ((tmp_path / "in", "--out", out, "--spans", "doccano"), "spans: annotations are written of one file"),
+        ((tmp_path / "in", "--out", "x.jsonl"), "x.jsonl has the name of a file"),
+        ((tmp_path / "in", "--out", out, "--spans", "doccano"), "spans: annotations are written for one file"),
         ((tmp_path / "in", "--out", out, "--to", "cvs"), "to: found 'cvs'; accepted: csv, jsonl, parquet"),
         ((tmp_path / "in", "--out", out, "--precision", "fp16"), "precision: found 'fp16'"),
     ]:

@@ -58,7 +58,7 @@ def test_the_folder_is_that_of_local_processes_and_a_killed_actor_loses_no_row(
 ) -> None:
     killing = {"at6": f"kill {tmp_path / 'killed'}"}
     texts = lines(tmp_path / "a.jsonl", [*rows_of("a", 20, **killing), {"id": "none", "text": None}, "no JSON"])
-    with pytest.raises(DataError, match="20 rows answered, .* 2 rows have no answer"):
+    with pytest.raises(DataError, match="20 rows predicted, .* 2 rows have no prediction"):
         do(on_ray(forked, texts, out=tmp_path / "out", workers=2))
     assert (tmp_path / "killed").exists()
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(20)]
