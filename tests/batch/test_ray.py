@@ -93,7 +93,7 @@ def test_asked_to_stop_it_finishes_what_is_being_answered(cluster: None, folder:
         do(on_ray(folder, texts, out=tmp_path / "out"))
     thread.join()
     assert 8 <= len(answers(tmp_path / "out")) < 40
-    assert do(on_ray(folder, texts, out=tmp_path / "out", workers=2))[0].endswith("answered before; going on")
+    assert do(on_ray(folder, texts, out=tmp_path / "out", workers=2))[0].endswith("already done; continuing")
     assert [row["id"] for row in answers(tmp_path / "out")] == [f"a{at}" for at in range(40)]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polytask.data import files
 from polytask.data.feed import feeds_of
-from polytask.data.paths import files_of, format_of
+from polytask.data.paths import files_of, format_of, require_file
 from polytask.data.prepare import read_tables
 from polytask.data.readers import read_file
 from polytask.errors import ConfigError, DataError
@@ -192,3 +192,8 @@ def test_a_folder_of_several_splits_is_refused_and_test_files_are_found_in_patte
     chosen = options("classification", str(folder / "t*.csv"), dev=0.5, test=str(folder / "test.csv"))
     with pytest.raises(ConfigError, match=r"tasks.it.data.test: found .*test.csv', which is also tasks.it.data.train"):
         read_tables({"it": chosen})
+
+
+def test_a_missing_file_in_an_empty_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows.csv: no such file \(the folder .* is empty\)"):
+        require_file(tmp_path / "rows.csv")

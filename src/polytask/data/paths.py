@@ -84,7 +84,9 @@ def require_file(path: Path) -> None:
     if not is_file(path):
         names = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         closest = difflib.get_close_matches(path.name, names, n=20, cutoff=0)
-        hint = nearest(path.name, closest) if path.parent.is_dir() else f"the folder {path.parent} does not exist"
+        hint = nearest(path.name, closest) if names else f"the folder {path.parent} is empty"
+        if not path.parent.is_dir():
+            hint = f"the folder {path.parent} does not exist"
         raise DataError(f"{path}: no such file ({hint})")
 
 
