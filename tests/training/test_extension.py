@@ -241,5 +241,5 @@ def test_mixed_models_are_not_extended(job: Job, tmp_path: Path) -> None:
     values = job(max_steps=1)
     tasks = {name: values["tasks"][name] for name in ("sentiment", "topic")}
     pt.train({**values, "tasks": tasks, "sharing": {"strategy": "mmoe", "from_layer": 2}}, tmp_path / "old")
-    with pytest.raises(ConfigError, match=r"mixes its tasks by mmoe, .*train all tasks together"):
+    with pytest.raises(ConfigError, match=r"uses mmoe, .*train all tasks together"):
         pt.extend(tmp_path / "old", adding(values))
