@@ -412,3 +412,21 @@ def test_several_numbers_or_lists_for_one_text_are_no_contradiction(kind: str, o
 )  # fmt: skip
 def test_classes_that_may_be_several_labels_are_noted(labels: list[str], message: str | None, options: Build) -> None:
     assert of_labels(options, labels * 10) == ([] if message is None else [f"train of it: {message}"])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "noted"),
+    [
+        (["1.250", "12.500", "900", "103.000"], True),
+        (["1.250", "12.5", "900", "103.000"], False),
+        (["0.250", "1.500", "2.125"], False),
+        ([1.25, 12.525, 900.125], False),
+    ],
+)
+def test_numbers_whose_point_may_separate_thousands_are_noted(numbers: list[Any], noted: bool, options: Build) -> None:
+    rows = [{"text": f"text {at}", "score": numbers[at % len(numbers)]} for at in range(20)]
+    notes = notes_of(read_tables({"it": options("regression", rows, dev=rows)}))
+    assert notes == (
+        ["train of it: all 15 numbers with decimals have three of them, such as 1.250 or 12.500, and are read as such; "
+         "if the sign before them separates thousands, remove it"] if noted else []
+    )  # fmt: skip

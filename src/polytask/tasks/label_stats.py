@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.tasks.labels import label_text
+
+_LIKE_THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
 
 
 @dataclass
@@ -21,6 +24,9 @@ class LabelStats:
         missing: number of rows without one.
         numbers: number of numeric labels (at word level, of all words).
         total, spread, low, high: sum, sum of squared deviations from the mean, and range of the numeric labels.
+        decimals: number of numeric labels that are written with decimals.
+        three_decimals: number of those that have three, after one to three digits, as numbers with a thousands
+            separator have.
         repaired: number of orphan I- tags turned into B- tags.
         repaired_at: place of the first of them.
         shortest, longest: least and greatest number of labels in a row's list, if rows list labels.
@@ -42,6 +48,8 @@ class LabelStats:
     spread: float = 0.0
     low: float = float("inf")
     high: float = float("-inf")
+    decimals: int = 0
+    three_decimals: int = 0
     repaired: int = 0
     repaired_at: str = ""
     shortest: int | None = None
@@ -68,6 +76,12 @@ class LabelStats:
         self.total += value
         self.spread += (value - before) * (value - self.mean)
         self.low, self.high = min(self.low, value), max(self.high, value)
+
+    def written_number(self, text: str) -> None:
+        """Count how a numeric label is written."""
+        if "." in text:
+            self.decimals += 1
+            self.three_decimals += _LIKE_THOUSANDS.fullmatch(text.strip()) is not None
 
     def label(self, value: Any) -> str:  # noqa: ANN401
         """Return a cell's label as `label_text` reads it, and note texts that are read in another spelling."""

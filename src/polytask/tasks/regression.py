@@ -29,6 +29,9 @@ _EXPECTED = (
     "`unlabelled`)"
 )
 
+# So many numbers are not all written with three decimals by chance.
+_SEVERAL = 5
+
 
 def _ascending(value: tuple[float, float]) -> tuple[float, float]:
     if not value[0] < value[1]:
@@ -95,6 +98,8 @@ class Regression(Task):
             raise ValueError(f"found {brief(value)}; {_EXPECTED}{comma_hint(value)}")
         _require_within(options, number)
         stats.number(number)
+        if isinstance(value, str):
+            stats.written_number(value)
         return number
 
     @classmethod
@@ -109,6 +114,14 @@ class Regression(Task):
                 f"the scores lie between {stats.low} and {stats.high}, which is beyond the range of numbers"
             )
         return cls(name, options, mean, deviation)
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        if stats.decimals < _SEVERAL or stats.three_decimals < stats.decimals:
+            return []
+        return [
+            f"all {stats.decimals} numbers with decimals have three of them, such as 1.250 or 12.500, and are read as "
+            "such; if the sign before them separates thousands, remove it"
+        ]
 
     @property
     def head(self) -> HeadSpec:
