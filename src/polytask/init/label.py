@@ -10,7 +10,7 @@ from typing import Any
 
 from polytask.data.data_warnings import few
 from polytask.init.column import Column
-from polytask.tasks.joined_labels import joined_labels_note
+from polytask.tasks.joined_labels import joined_labels_notes
 
 # Names of ratings on a scale, and names of quantities that are measured or counted.
 _SCALE = re.compile(
@@ -167,8 +167,7 @@ def _classification(column: Column) -> Labels:
         options = {"metric": "macro_f1"}
         lopsided = "; accuracy would say little, so macro_f1 is the main metric"
     why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
-    joined = joined_labels_note(counts)
-    why += f"; {joined}" if joined else ""
+    why += "".join(f"; {note}" for note in joined_labels_notes(counts))
     if column.is_whole and len(counts) > 2:
         why += "; if the numbers are ordered, like ratings, use `type: ordinal`"
     return Labels({"type": "classification"}, {"label": column.name, **options}, why)

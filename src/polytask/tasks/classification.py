@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid, softmax
 from polytask.tasks.choice import Choice, ChoiceOptions, balanced_weights
-from polytask.tasks.joined_labels import joined_labels_note
+from polytask.tasks.joined_labels import joined_labels_notes
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, only_item, says_nothing
 from polytask.tasks.objective import TargetType
@@ -186,8 +186,7 @@ class Classification(Choice):
             raise ValueError(f"{self.name}: cut is {self.cut}, and the options have no threshold")
 
     def label_notes(self, stats: LabelStats) -> list[str]:
-        joined = joined_labels_note(self.classes)
-        return [*([joined] if joined else []), *self._notes_on_rare_label(stats)]
+        return [*joined_labels_notes(self.classes), *self._notes_on_rare_label(stats)]
 
     def _notes_on_rare_label(self, stats: LabelStats) -> list[str]:
         rows = stats.labels.total()
