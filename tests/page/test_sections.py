@@ -188,11 +188,11 @@ def test_the_frontier_of_auto_holds_what_nothing_smaller_beats(tmp_path: Path) -
         "shipped 1.4",
     ):
         assert point in drawing[1]
-    assert "one model per task 3, 0" in drawing[1]
+    assert "single models 3, 0" in drawing[1]
     assert drawing[1].count("global") == 1  # only what was trained whole
     line = re.search(r'<polyline points="([^"]*)"', drawing[2])
     assert line is not None
-    assert len(line[1].split()) == 3  # global, shipped, one model per task
+    assert len(line[1].split()) == 3  # global, shipped, single models
     assert ">floor<" in drawing[2]
     assert "out of memory" in text
     assert "&lt;script&gt;" in text

@@ -178,7 +178,7 @@ def _frontier(value: AutoForm) -> Iterator[Block]:
     worst = min((task.dev.delta for task in value.tasks.values() if task.dev.delta is not None), default=None)
     singles = value.singles.get("size")
     marks.append(Point("shipped", value.size, in_points(worst), True, 1))
-    marks.append(Point("one model per task", singles, 0.0, False, 2))
+    marks.append(Point("single models", singles, 0.0, False, 2))
     floor = _floor(value)
     line = (-floor, "floor") if floor is not None else None
     yield drawn(

@@ -239,7 +239,7 @@ def answer(
     held = ", ".join(told) or f"no task lies below the floor on {where}"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "
-        f"{singles:.2f} for one model a task; {held}."
+        f"{singles:.2f} for one model per task; {held}."
     )
 
 
