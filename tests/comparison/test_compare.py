@@ -218,6 +218,16 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     assert again.arms["global"]["runs"] == found.arms["global"]["runs"]
 
 
+def test_the_lock_file_of_a_killed_process_is_removed_from_a_complete_run(done: Done, tmp_path: Path) -> None:
+    values, out, found = done
+    shutil.copytree(out, tmp_path / "out")
+    (run,) = next(iter(found.arms["global"]["runs"].values()))
+    left = tmp_path / "out" / run / ".lock"
+    left.write_text("{}")
+    assert polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"]).trained == 0
+    assert not left.exists()
+
+
 @pytest.mark.usefixtures("quick_processes")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_whose_checkpoints_are_all_damaged_is_set_aside(jobs: int, done: Done, tmp_path: Path) -> None:

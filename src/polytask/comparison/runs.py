@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
 from polytask.files import write_text
+from polytask.lock import FILE as LOCK
+from polytask.lock import locked
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run
 from polytask.terminal import PlainConsole
@@ -65,7 +68,9 @@ class RunStore:
         places: dict[str, Path] = {}
         for run in runs:
             place = places.setdefault(run.identity, self.place(run))
-            if not self.complete(place):
+            if self.complete(place):
+                _remove_old_lock(place)
+            else:
                 waiting.setdefault(place, run)
         self.reused += len(places) - len(waiting)
         self.trained += len(waiting)
@@ -88,6 +93,13 @@ class RunStore:
 
 def _log(console: Console, text: str) -> None:
     console.print(text)
+
+
+def _remove_old_lock(place: Path) -> None:
+    """Remove the lock file of a process that was killed just after it completed a run."""
+    if (place / LOCK).exists():
+        with suppress(OutputError), locked(place):
+            pass
 
 
 def _check_begun(place: Path, console: Console) -> None:
