@@ -218,14 +218,18 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     assert again.arms["global"]["runs"] == found.arms["global"]["runs"]
 
 
-def test_the_lock_file_of_a_killed_process_is_removed_from_a_complete_run(done: Done, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_in_a_complete_run_is_removed(done: Done, tmp_path: Path) -> None:
     values, out, found = done
     shutil.copytree(out, tmp_path / "out")
     (run,) = next(iter(found.arms["global"]["runs"].values()))
-    left = tmp_path / "out" / run / ".lock"
-    left.write_text("{}")
+    folder = tmp_path / "out" / run
+    (folder / "checkpoints/step-00000001").mkdir(parents=True)
+    (folder / ".lock").write_text("{}")
+    held = sorted(item.name for item in folder.iterdir())
     assert polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"]).trained == 0
-    assert not left.exists()
+    assert sorted(item.name for item in folder.iterdir()) == [
+        name for name in held if name not in (".lock", "checkpoints")
+    ]
 
 
 @pytest.mark.usefixtures("quick_processes")

@@ -17,10 +17,9 @@ from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
 from polytask.files import write_text
-from polytask.lock import FILE as LOCK
 from polytask.lock import locked
 from polytask.regular import is_file, is_folder
-from polytask.run import is_run
+from polytask.run import is_run, sweep_run
 from polytask.terminal import PlainConsole
 from polytask.training.checkpoint import is_whole
 
@@ -69,7 +68,7 @@ class RunStore:
         for run in runs:
             place = places.setdefault(run.identity, self.place(run))
             if self.complete(place):
-                _remove_old_lock(place)
+                _sweep_complete(place)
             else:
                 waiting.setdefault(place, run)
         self.reused += len(places) - len(waiting)
@@ -95,11 +94,11 @@ def _log(console: Console, text: str) -> None:
     console.print(text)
 
 
-def _remove_old_lock(place: Path) -> None:
-    """Remove the lock file of a process that was killed just after it completed a run."""
-    if (place / LOCK).exists():
+def _sweep_complete(place: Path) -> None:
+    """Remove what a process left that was killed just after it completed a run: checkpoints, and its lock file."""
+    if any(item.name.startswith(".") or item.name == "checkpoints" for item in place.iterdir()):
         with suppress(OutputError), locked(place):
-            pass
+            sweep_run(place)
 
 
 def _check_begun(place: Path, console: Console) -> None:
