@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,7 +163,14 @@ def told(change: dict[str, Any]) -> str:
     return f"{change['step']}: layer {change['layer']}, {groups}"
 
 
+def mean_and_error(values: Sequence[float]) -> str:
+    """Return mean and standard error of differences, in points."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{100 * statistics.mean(values):+.1f} +- {100 * error:.1f} points"
+
+
 def show_searches(options: argparse.Namespace) -> None:
+    gains: dict[str, list[float]] = {"opposed": [], "agreeing": []}
     print("| seed | what each task shares | size | passes | test accuracy (its single model) |")
     print("|---|---|---|---|---|")
     for seed in options.seeds:
@@ -173,6 +181,11 @@ def show_searches(options: argparse.Namespace) -> None:
                 f"{task} {score:.3f} ({found['single'][task]:.3f})" for task, score in found["test"].items()
             )
             print(f"| {seed} | {how} | {found['size']:.2f} | {found['passes']:.2f} | {scores} |")
+            for task, score in found["test"].items():
+                gains["opposed" if task == "opposed" else "agreeing"].append(score - found["single"][task])
+    for kind, values in gains.items():
+        if values:
+            print(f"{kind}: {mean_and_error(values)} against their single models")
 
 
 def show(options: argparse.Namespace) -> None:
@@ -189,6 +202,14 @@ def show(options: argparse.Namespace) -> None:
             scores = ", ".join(f"{task} {score:.3f}" for task, score in found.get("test", {}).items())
             divided = "; ".join(told(change) for change in found["changes"]) or "none"
             print(f"| {arm} | {seed} | {found['seen']} of {found['updates']} | {divided} | {scores} |")
+    pairs = [[kept(options.results / f"{arm}-{seed}.json") for arm in ("opposed", "single")] for seed in options.seeds]
+    gains = [
+        joint["test"]["opposed"] - alone["test"]["opposed"]
+        for joint, alone in pairs
+        if joint is not None and alone is not None and "test" in joint
+    ]
+    if gains:
+        print(f"opposed: {mean_and_error(gains)} against its single model")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from polytask.comparison.preparation import prepare
 from polytask.comparison.runs import RunStore
 from polytask.config import validate, values_of
 from polytask.errors import ConfigError, Interrupted, NothingToResume, UserError
+from polytask.terminal import PlainConsole
 
 Job = Callable[..., dict[str, Any]]
 Done: TypeAlias = tuple[dict[str, Any], Path, polytask.Comparison]
@@ -216,6 +218,19 @@ def test_several_jobs_give_the_same_record(done: Done, tmp_path: Path) -> None:
     assert set(again.arms) == set(found.arms)  # of which config is made of the runs that global trained
     assert again.tasks["topic"]["arms"]["global"] == found.tasks["topic"]["arms"]["global"]
     assert again.arms["global"]["runs"] == found.arms["global"]["runs"]
+
+
+def test_a_run_that_another_process_trains_is_not_moved(tmp_path: Path) -> None:
+    from polytask.comparison import runs
+
+    console = PlainConsole(stderr=True)
+    (tmp_path / "run/checkpoints/step-00000001").mkdir(parents=True)
+    (tmp_path / "run/.lock").write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    runs._check_begun(tmp_path / "run", console)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "run/.lock").unlink()
+    runs._check_begun(tmp_path / "run", console)
+    assert ".damaged-" in next(tmp_path.iterdir()).name
 
 
 def test_what_a_killed_process_left_in_a_complete_run_is_removed(done: Done, tmp_path: Path) -> None:

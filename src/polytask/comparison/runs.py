@@ -17,7 +17,7 @@ from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
 from polytask.files import write_text
-from polytask.lock import locked
+from polytask.lock import is_held, locked
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run, sweep_run
 from polytask.terminal import PlainConsole
@@ -104,7 +104,7 @@ def _sweep_complete(place: Path) -> None:
 def _check_begun(place: Path, console: Console) -> None:
     """Set an unfinished run aside whose record of its rows is damaged, or every checkpoint: it cannot be resumed."""
     names = {item.name for item in place.iterdir()} if is_folder(place) else set[str]()
-    if not names & {"data.json", "checkpoints"} or "model" in names:
+    if not names & {"data.json", "checkpoints"} or "model" in names or is_held(place):
         return
     if not is_run(place):
         _set_aside(place, "its data.json cannot be read", console)
