@@ -161,8 +161,8 @@ def run(arguments: list[str]) -> None:
             sys.argv, sys.path[0] = arguments[1:], str(Path.cwd())
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         elif arguments[0] in ("-c", "-"):
+            text = arguments.pop(1) if arguments[0] == "-c" else sys.stdin.read()
             sys.argv, sys.path[0] = arguments, str(Path.cwd())
-            text = arguments[1] if arguments[0] == "-c" else sys.stdin.read()
             main = type(sys)("__main__")
             sys.modules["__main__"] = main
             exec(compile(text, "<string>", "exec"), vars(main))

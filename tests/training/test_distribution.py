@@ -57,6 +57,32 @@ def require_same(found: Mapping[str, Sequence[dict[str, torch.Tensor]]], alone: 
                 torch.testing.assert_close(gradient[key], expected, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
 
 
+# Each round ends with work of the group's thread that may still wait for Python's lock, as another thread keeps it.
+ROUNDS = """
+import os, sys, threading
+import torch, torch.distributed as dist
+from polytask.training.distribution import join_world
+
+def spin():
+    while True:
+        sum(range(50))
+
+def alone(backend, join=dist.init_process_group):
+    join(backend, store=dist.HashStore(), rank=0, world_size=1)
+
+dist.init_process_group = alone
+os.environ.update(WORLD_SIZE="2", RANK="0")
+threading.Thread(target=spin, daemon=True).start()
+for number in range(int(sys.argv[1])):
+    with join_world(torch.device("cpu")) as world:
+        wrapped = world.wrap(torch.nn.Linear(4, 4), torch.device("cpu"))
+        wrapped(torch.ones(2, 4)).sum().backward()
+        dist.all_gather_object([None], number)
+    del wrapped
+print("over")
+"""
+
+
 BRANCH = {"strategy": "partial", "branches": [{"from_layer": 2, "groups": [["sentiment", "topic"], ["entities"]]}]}
 BALANCED: dict[str, dict[str, Any]] = {
     "sum": {},
@@ -216,3 +242,11 @@ def test_fewer_rows_than_processes_are_one_each() -> None:
 def test_everybody_gets_a_row_however_long_the_others_are() -> None:
     parts = [World(rank, 3).stretch([0, 1, 2, 3], [1, 40, 40, 1]) for rank in range(3)]
     assert min(map(len, parts)) > 0
+
+
+@pytest.mark.usefixtures("quick_processes")
+@pytest.mark.parametrize("rounds", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_process_ends_though_a_wrapped_model_outlives_its_group(rounds: int) -> None:
+    command = [sys.executable, "-c", ROUNDS, str(rounds)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.stdout == "over\n", ended.stderr

@@ -6,8 +6,9 @@ import inspect
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class World:
 
     rank: int
     size: int
+    _wrapped: WeakSet[DistributedDataParallel] = field(default_factory=WeakSet, repr=False, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -90,9 +92,22 @@ class World:
             return model
         ids = [device] if device.type == "cuda" else None
         options: dict[str, Any] = {_SYNC_BUFFERS: False}
-        return DistributedDataParallel(
+        wrapped = DistributedDataParallel(
             model, device_ids=ids, find_unused_parameters=True, gradient_as_bucket_view=True, **options
         )
+        self._wrapped.add(wrapped)
+        return wrapped
+
+    def leave(self) -> None:
+        """Leave the process group. Wrapped models can no longer be trained.
+
+        A wrapped model that outlives the group (a traceback may hold it) must not own it: torch would end the group's
+        thread with Python's lock held, for which that thread may be waiting, and the process would never end.
+        """
+        if self.size > 1:
+            for wrapped in self._wrapped:
+                del wrapped.reducer, wrapped.logger
+            dist.destroy_process_group()
 
 
 # Buffers never change in training, so they need not be sent at each forward pass; torch 2.13 renamed the option.
@@ -120,8 +135,9 @@ def join_world(device: torch.device) -> Generator[World]:
         if device.type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    world = World(rank, size)
     try:
-        yield World(rank, size)
+        yield world
     except RuntimeError as error:
         first_line = str(error).strip().split("\n")[0]
         if isinstance(error, _DEVICE_ERROR):
@@ -133,8 +149,7 @@ def join_world(device: torch.device) -> Generator[World]:
         message = f"{reason}; the last checkpoint is kept, and --resume continues from it"
         raise ProcessLost(reason, message, code) from error
     finally:
-        if size > 1:
-            dist.destroy_process_group()
+        world.leave()
 
 
 def _require_new_stores() -> None:
