@@ -128,6 +128,16 @@ def test_the_answer_is_the_median_at_any_temperature(outputs: Any, temperature: 
         )
 
 
+@given(OUTPUTS, st.floats(0.05, 20))
+def test_a_mode_is_the_most_probable_level_that_is_shown(outputs: Any, temperature: float) -> None:
+    task = replace(fitted([1, 2, 3, 4, 4], prediction="mode"), temperature=temperature)
+    for row, decoded in zip(outputs, task.decode(outputs), strict=True):
+        found = shown(task, row)
+        assert found["level"] == decoded
+        assert found["probabilities"][decoded] == max(found["probabilities"].values())
+    assert task.baseline(["1", "2"]) == ["4", "4"]
+
+
 def test_the_loss_is_the_likelihood_of_the_level_and_certain_outputs_stay_finite() -> None:
     task = fitted([1, 2, 3, 4])
     outputs = torch.tensor([[1.0, -2.0, 0.5], [9.0, -9.0, 9.0]], requires_grad=True)

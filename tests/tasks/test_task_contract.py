@@ -70,6 +70,9 @@ CASES = {
         "ordinal", ["low", "high", "middle", "low"], [(["low", "low"], "only the level 'low'")], None,
         {"levels": ["low", "middle", "high"]},
     ),
+    "ordinal by mode": Case(
+        "ordinal", [1, "2.0", 4.5, "1", 2, 5], [], "3", {"prediction": "mode"},
+    ),
     "mlm": Case(
         "mlm", ["Ann met Bo.", "Bo left.", "Nobody knows why."],
         [([], "no text at all"), (["", " "], "no text at all")], None, {},

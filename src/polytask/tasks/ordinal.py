@@ -69,6 +69,11 @@ class OrdinalOptions(CalibratedOptions):
     levels: Levels = Field(
         default=(), description="all levels, the lowest first; numeric levels default to those of the rows"
     )
+    prediction: Literal["median", "mode"] = Field(
+        default="median",
+        description="which level of the distribution is predicted: the median has the least expected distance, the "
+        "mode (the most probable level) is right most often",
+    )
 
     @field_validator("levels")
     @classmethod
@@ -87,11 +92,12 @@ class OrdinalOptions(CalibratedOptions):
 class Ordinal(Calibrated):
     """Predicts one level of a scale.
 
-    The prediction is the median of the distribution: the highest level that is reached with a probability above 0.5.
+    The prediction is the median of the distribution (the highest level that is reached with a probability above 0.5),
+    or its mode.
 
     Attributes:
         levels: all levels, the lowest first.
-        temperature: divisor of the logits of "above level k"; predictions do not depend on it.
+        temperature: divisor of the logits of "above level k"; medians do not depend on it, modes may.
     """
 
     name: str
@@ -236,7 +242,9 @@ class Ordinal(Calibrated):
         return [self.levels[index] for index in self._decided(outputs).tolist()]
 
     def _decided(self, outputs: Outputs) -> NDArray[np.int64]:
-        """Return each row's predicted level: the number of levels that are exceeded with a probability above 0.5."""
+        """Return each row's predicted level. The median: how many levels are exceeded with a probability above 0.5."""
+        if self.options.prediction == "mode":
+            return self._probabilities(outputs).argmax(-1)
         return (survival_logits(outputs) > 0).sum(-1)
 
     @property
@@ -303,12 +311,13 @@ class Ordinal(Calibrated):
         del words
         targets = np.array([self.encode(label) for label in labels], np.int64)
         is_known = targets >= 0
-        logits, levels = survival_logits(outputs[is_known]), targets[is_known]
+        known, levels = outputs[is_known], targets[is_known]
+        logits = survival_logits(known)
 
         def cost(temperature: float) -> float:
             return -float(level_logs(logits / temperature)[np.arange(len(levels)), levels].mean())
 
-        return best_temperature(cost, (logits > 0).sum(-1) == levels)
+        return best_temperature(cost, self._decided(known) == levels)
 
     def certainty(
         self, outputs: Outputs, labels: Sequence[Label], words: Sequence[Sequence[int]] | None = None
@@ -319,7 +328,9 @@ class Ordinal(Calibrated):
         return self._probabilities(outputs)[np.arange(len(decided)), decided], right
 
     def baseline(self, labels: Sequence[Label]) -> list[Label]:
-        """The median of the training rows: the constant with the least mean absolute error."""
+        """The median of the training rows, the constant with the least mean absolute error, or their mode."""
+        if self.options.prediction == "mode":
+            return [self.levels[int(np.argmax(self.counts))]] * len(labels)
         reached = np.cumsum(self.counts)
         return [self.levels[int(np.searchsorted(reached, math.ceil(reached[-1] / 2)))]] * len(labels)
 
