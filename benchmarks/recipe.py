@@ -151,6 +151,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "old_rates": {"train": {"learning_rate": 5e-5, "head_learning_rate": 5e-5}},
     "aligned_mtl": {"balance": {"method": "aligned_mtl"}},
     "norms_each": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.9}},
+    "temperature_2": {"schedule": {"strategy": "parallel", "proportions": "temperature", "temperature": 2}},
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
     "rows_32": {"train": {"batch_size": 32}},
     "rows_16": {"train": {"batch_size": 16}},

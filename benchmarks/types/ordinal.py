@@ -5,8 +5,8 @@
 
 The star ratings of IMDb (1 to 4 and 7 to 10) are eight levels. Those of VADER (-4 to 4) are rounded to whole numbers;
 -3 and 3 hold what lies beyond, too. All three types train on the same rows with the same seed; a number is answered as
-the nearest level. Of `ordinal` the likeliest level is scored beside its answer, the median. Runs are kept under
-benchmarks/results/types/.
+the nearest level. Of `ordinal` the mode (`prediction: mode`) is scored in addition to the median, for the same models.
+Runs are kept under benchmarks/results/types/.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def table(files: Sequence[Path]) -> str:
         ]
         if likeliest:
             cells = [spread([score[metric] for score in likeliest]) for metric in METRIC_NAMES]
-            lines.append(f"| {name} | {kind}, likeliest level | {len(likeliest)} | {' | '.join(cells)} |")
+            lines.append(f"| {name} | {kind}, mode | {len(likeliest)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

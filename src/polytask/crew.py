@@ -19,7 +19,7 @@ from polytask.launch import Lifeline, lifeline
 from polytask.ray_cluster.jobs import ray_starter
 from polytask.signals import SAVING, on_signals
 
-GO_ON = "the same command goes on from there"
+GO_ON = "the same command continues from there"
 Key = TypeVar("Key", bound=Hashable)
 
 

@@ -89,7 +89,7 @@ def test_a_model_in_onnx_form_is_saved_as_it_is(trained: pt.Run, tmp_path: Path)
     assert digests(saved) == digests(exported)
     assert pt.load(saved).predict(TEXTS) == model.predict(TEXTS)
     (exported / "model.onnx").write_bytes(b"other")
-    with pytest.raises(pt.ModelError, match="sha256 differs"):
+    with pytest.raises(pt.ModelError, match=r"\(sha256\)"):
         model.save(tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

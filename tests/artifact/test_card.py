@@ -54,13 +54,13 @@ def test_the_card_tells_tasks_rows_scores_and_limits(found: Bundle) -> None:
     for said in (
         "* labels (training rows): `class 0` 3, `class 1` 2, `class 2`, `class 3`, `class 4`",
         "* rows: train 8, test 2",
-        "* a number; in training from 0 to 7, 3.5 on average",
+        "* a number; the training labels range from 0 to 7, with a mean of 3.5",
         "| a | dev | accuracy 0.9123, macro_f1 undefined |",
         "| c | test | mae 1.25 |",
-        "Texts longer than 24 tokens are cut",
-        "not for decisions on people without review by a person",
+        "Texts longer than 24 tokens are truncated",
+        "do not use it for decisions about people without human review",
         "layer 3",
-        "Made with polytask 0.1.0.",
+        "Trained with polytask 0.1.0.",
     ):
         assert said in card, said
 
@@ -90,4 +90,4 @@ def test_a_folder_of_this_machine_is_not_named(tmp_path: Path, found: Bundle) ->
 
 
 def test_a_model_without_scores_says_so(found: Bundle) -> None:
-    assert "The model was not scored." in model_card(replace(found, about={}))
+    assert "The model has not been evaluated." in model_card(replace(found, about={}))

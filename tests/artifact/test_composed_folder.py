@@ -75,9 +75,9 @@ def test_answers_are_those_of_the_sources(folders: dict[str, Path], tmp_path: Pa
     assert pt.load(again).predict(TEXTS) == [{"names_b": row["names_b"], "mood": row["mood"]} for row in expected]
     card = (out / "README.md").read_text("utf-8")
     assert "names_b" in card
-    assert "all 3 tasks below in one call (2 passes of an encoder)" in card
+    assert "the 3 tasks below in one call (2 passes of an encoder)" in card
     assert whole.about["passes"] == 2
-    assert "all 2 tasks below in one pass" in (folders["one"] / "model" / "README.md").read_text("utf-8")
+    assert "the 2 tasks below in one pass" in (folders["one"] / "model" / "README.md").read_text("utf-8")
 
 
 def test_a_composed_model_of_unlike_trunks_is_not_extended(
@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_with_both_values(folders: dict[str, Path],
     one, other = str(folders["one"]), str(folders["other"])
     with pytest.raises(ConfigError, match=r"short: max_tokens: found 16, and .*one has 32"):
         pt.compose([one, folders["short"]], tmp_path / "out")
-    with pytest.raises(ConfigError, match="it has a task 'mood', as .*one has; take it from one of them"):
+    with pytest.raises(ConfigError, match="it has a task 'mood', and so has .*one; take it from one of them"):
         pt.compose([one, f"{one}:mood"], tmp_path / "out")
     with pytest.raises(ConfigError, match=r"other:moods: tasks: found 'moods'.*mood_b"):
         pt.compose([one, f"{other}:moods"], tmp_path / "out")

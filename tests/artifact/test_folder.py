@@ -75,7 +75,7 @@ def test_an_altered_file_is_refused(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(bytes(content))
-    with pytest.raises(ModelError, match=rf"{name}: the content is not what was saved"):
+    with pytest.raises(ModelError, match=rf"{name}: the content differs from what was saved"):
         pt.load(copied)
 
 
@@ -108,12 +108,12 @@ def test_a_run_folder_stands_for_the_model_inside_it(folder: Path, tmp_path: Pat
     assert model_folder(folder.parent) == model_folder(folder) == folder
     with pytest.raises(ModelError, match="not a model folder.*name the folder of a finished run, or a model folder"):
         pt.load(tmp_path)
-    with pytest.raises(ModelError, match="not a model folder.*there is no such folder"):
+    with pytest.raises(ModelError, match="not a model folder.*no such folder"):
         pt.load(tmp_path / "nowhere")
     with pytest.raises(ModelError, match="did you mean .*run"):
         pt.load(folder.parents[1])
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ModelError, match="the folder of a run that is not over: go on with .*--resume"):
+    with pytest.raises(ModelError, match="the folder of an unfinished run: continue it with .*--resume"):
         pt.load(tmp_path)
 
 
@@ -184,7 +184,7 @@ def described(folder: Path, *keys: str) -> Any:
 )
 def test_a_file_that_is_not_listed_is_refused(copied: Path, name: str) -> None:
     (copied / name).mkdir() if name == "chat_templates" else (copied / name).write_text("{}")
-    with pytest.raises(ModelError, match=rf"{name}: not in the list of files in polytask.json"):
+    with pytest.raises(ModelError, match=rf"{name}: not listed in polytask.json"):
         pt.load(copied)
 
 
@@ -231,7 +231,7 @@ VALUES: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "many positions": (("encoder", "max_position_embeddings"), 10**12, "max_position_embeddings: found"),
     "another family": (("encoder", "model_type"), "roberta", "the encoder reads 126"),
     "unknown family": (("encoder", "model_type"), "gpt2", "family 'gpt2' is not supported"),
-    "code": (("encoder", "auto_map"), {"AutoModel": "evil.Model"}, "auto_map: asks for code"),
+    "code": (("encoder", "auto_map"), {"AutoModel": "evil.Model"}, "auto_map: needs its own code"),
     "a kernel": (("encoder", "attn_implementation"), "someone/evil", "loaded as code"),
     "many experts": (
         ("sharing", "mixing"), {"method": "mmoe", "from_layer": 1, "options": {"experts": 10**9}}, "0000 experts"

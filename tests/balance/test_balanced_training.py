@@ -70,17 +70,17 @@ def test_a_schedule_that_trains_one_task_a_step_at_times_is_balanced_when_it_doe
     ("changed", "told"),
     [
         ({"balance": {"method": "upgrad"}, "schedule": SEQUENTIAL},
-         r"balance\.method: upgrad weighs tasks against each other, and this schedule trains one task a step; "
+         r"balance\.method: upgrad balances tasks against each other, and this schedule trains one task per step; "
          r"use schedule\.strategy=parallel, or balance\.method=sum"),
-        ({"balance": {"method": "stch"}, "schedule": SEQUENTIAL}, "trains one task a step"),
-        ({"balance": {"method": "graddrop"}, "tasks": ["topic"]}, r"there is only 'topic'; use balance\.method=sum"),
+        ({"balance": {"method": "stch"}, "schedule": SEQUENTIAL}, "trains one task per step"),
+        ({"balance": {"method": "graddrop"}, "tasks": ["topic"]}, r"the only task is 'topic'; use balance\.method=sum"),
         ({"balance": {"method": "cagrad"}, "sharing": {"strategy": "independent"}},
-         r"they share nothing that trains; choose another sharing\.strategy, or balance\.method=sum"),
+         r"they share none that are trained; choose another sharing\.strategy, or balance\.method=sum"),
         ({"balance": {"method": "dwa"}, "sharing": {"strategy": "partial", "layers": {
             "embeddings": [["sentiment", "topic"], ["entities"]], "1-2": [["sentiment", "topic"], ["entities"]]}}},
-         r"dwa weighs all tasks in what they share, and nobody trains what entities trains; choose another sharing"),
+         r"dwa balances all tasks in the parameters they share, and entities shares none that are trained; choose"),
         ({"balance": {"method": "gradnorm"}, "rows": 2},
-         r"gradnorm needs all 3 tasks in a step, and this schedule trains at most 2 together; .*a greater "
+         r"gradnorm needs all 3 tasks in a step, and this schedule trains at most 2 together; .*a larger "
          r"train\.batch_size"),
         ({"balance": {"method": "upgrad", "measure": "top"}, "gradient_accumulation_steps": 2},
          r"balance\.measure: found top with train\.gradient_accumulation_steps=2; .*set balance\.measure=all"),

@@ -172,7 +172,7 @@ def test_asked_to_stop_it_finishes_what_is_being_answered(forked: Path, tmp_path
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Interrupted, match="the same command goes on from there"):
+    with pytest.raises(Interrupted, match="the same command continues from there"):
         do(job(forked, texts, out=tmp_path / "out"))
     thread.join()
     assert 8 <= len(answers(tmp_path / "out")) < 40
@@ -261,7 +261,7 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
             do(job(forked, texts, out=out, columns=columns))
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
     for asked, told in [
-        (job(forked, texts, texts, out=out), "is given twice"),
+        (job(forked, texts, texts, out=out), "is named twice"),
         (job(forked, texts, out=tmp_path), "the input file"),
         (job(forked, tmp_path / "a.json", out=out), "no such file"),
         (job(forked, Path("-"), out=out), "the standard input"),

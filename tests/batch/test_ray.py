@@ -89,7 +89,7 @@ def test_asked_to_stop_it_finishes_what_is_being_answered(cluster: None, folder:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Interrupted, match="the same command goes on from there"):
+    with pytest.raises(Interrupted, match="the same command continues from there"):
         do(on_ray(folder, texts, out=tmp_path / "out"))
     thread.join()
     assert 8 <= len(answers(tmp_path / "out")) < 40

@@ -174,7 +174,9 @@ def test_an_interrupted_comparison_goes_on(
         return train(config, place, resume=resume)
 
     monkeypatch.setattr(runs, "train", stopping)
-    with pytest.raises(Interrupted, match="stopped after step 1 of 2, and saved; the same command goes on from there"):
+    with pytest.raises(
+        Interrupted, match="stopped after step 1 of 2, and saved; the same command continues from there"
+    ):
         polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2)
     assert (found.trained, found.reused) == (4, 2)
@@ -284,7 +286,7 @@ def test_ctrl_c_saves_all_runs_and_exits_with_130(job: Job, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert "the same command goes on from there" in told
+    assert "the same command continues from there" in told
     events = [path.read_text("utf-8") for path in out.glob("runs/*/events.jsonl")]
     assert [text.count('"interrupted"') for text in events] == [1, 1]
 

@@ -61,7 +61,7 @@ def test_commas_inside_of_brackets_and_quotes_are_part_of_a_value() -> None:
         (["a={b: 1,c"], r"--grid a=\{b: 1,c: \} is missing"),
         (["a='x,y"], "' is missing"),
         (["a=1,1"], "--grid a: found 1, 1; list a value once"),
-        (["a=1", "a=2"], "--grid a: given twice"),
+        (["a=1", "a=2"], "--grid a: found twice"),
         (["a=" + ",".join(map(str, range(15))), "b=" + ",".join(map(str, range(15)))], "found 225 combinations"),
         (["a=x.y,x/y"], "two combinations would have the same name; name them yourself with --arms-file"),
         (["a=" + "x" * 200], "cannot be the name of an arm"),

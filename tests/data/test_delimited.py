@@ -86,7 +86,7 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
     path.write_text('text,label\n\n"two\nlines",x\nlast,y\n', "utf-8")
     assert [number for number, _ in read_file(path)] == [3, 5]
     path.write_text('text,label\n"two\nlines",x,y\n', "utf-8")
-    with pytest.raises(DataError, match=r"rows.csv:2: found 3 columns \(the row goes on to line 3\), and the header"):
+    with pytest.raises(DataError, match=r"rows.csv:2: found 3 columns \(the row continues to line 3\), and the header"):
         rows_of(path)
 
 

@@ -69,7 +69,7 @@ def test_check_says_in_which_form_tasks_will_be_exported_to_hugging_face(job: Jo
     assert notes() == []
     values["tasks"]["sentiment"] |= {"needs": ["topic"], "reads": {"topic": "probabilities"}, "pooling": "mean"}
     ((_, message),) = notes()
-    assert message == "cannot hold sentiment: its head reads the answers of topic; train it without reads"
+    assert message == "cannot hold sentiment: its head reads the predictions of topic; train it without reads"
 
 
 @pytest.mark.parametrize("name", ["[/b]", "[red]x", ":smile:", "[link=x"])

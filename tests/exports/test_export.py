@@ -43,7 +43,7 @@ def test_a_pruned_folder_answers_as_the_whole_one(run: Path, tmp_path: Path) -> 
 
 
 def test_a_task_that_is_read_has_to_be_kept(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'entities' reads the answers of topic; add it: entities,topic"):
+    with pytest.raises(ConfigError, match="'entities' reads the predictions of topic; add it: entities,topic"):
         pt.export(run, tmp_path / "out", tasks=["entities"])
     pt.export(run, tmp_path / "out", tasks=["topic", "entities"])
     assert pt.load(tmp_path / "out").predict(TEXTS) == pt.load(run / "model").predict(TEXTS, ["topic", "entities"])

@@ -138,7 +138,7 @@ def test_thresholds_of_labels_stand_in_the_configuration_and_the_card(tmp_path: 
     assert told["problem_type"] == "multi_label_classification"
     assert set(told["polytask_thresholds"]) == {"a", "e", "u"}
     assert any("polytask_thresholds in config.json" in note for note in found.notes)
-    assert "labels are given from these probabilities: `a` 0.3" in (found.folders["marks"] / "README.md").read_text()
+    assert "thresholds, from which labels are predicted: `a` 0.3" in (found.folders["marks"] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,11 @@ def test_thresholds_of_labels_stand_in_the_configuration_and_the_card(tmp_path: 
         ({"strategy": "ple"}, {}, "ple combines several towers"),
         ({"strategy": "cross_stitch"}, {}, "cross_stitch combines several towers"),
         ({**TREES["branches"], "kind": "adapter"}, {}, "bottleneck adapters, which are no layers of the family"),
-        (TREES["global"], {"reads": {"a": "probabilities"}}, "its head reads the answers of a; train it without reads"),
+        (
+            TREES["global"],
+            {"reads": {"a": "probabilities"}},
+            "its head reads the predictions of a; train it without reads",
+        ),
     ],
 )
 def test_what_plain_classes_cannot_hold_is_said_with_the_mend(

@@ -51,5 +51,5 @@ def test_words_and_cls_heads_are_refused_with_the_form_that_takes_them(tmp_path:
     save_bundle(tmp_path / "model", bundle(TREES["global"], pooling="cls"))
     with pytest.raises(ModelError, match="a: its head is the one of the family's own class; use --to hf") as error:
         pt.export(tmp_path / "model", tmp_path / "st", to="sentence-transformers")
-    assert "b: it answers each word" in str(error.value)
+    assert "b: it labels each word" in str(error.value)
     assert not (tmp_path / "st").exists()

@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("merged", "its parameter groups are not those that it was given"),
+        ("merged", "its parameter groups are not those it was created with"),
         ("nothing", r"returned NoneType; expected a torch\.optim\.Optimizer"),
         ("LBFGS", "cannot be built from parameter groups|need a closure"),
     ],

@@ -365,7 +365,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(OutputError, match="a.csv: this is one of the data files"):
         init([tmp_path / "a.csv"], tmp_path / "a.csv", force=True)
-    with pytest.raises(DataError, match="no file was given"):
+    with pytest.raises(DataError, match="found no file"):
         init([], tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"b.csv: found nothing to train; .* \(one: no column holds texts; two: no"):
         init([write_csv(tmp_path / "b.csv", [{"one": 1, "two": 2}, {"one": 3, "two": 4}])], tmp_path / "x.yaml")

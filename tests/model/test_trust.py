@@ -65,12 +65,12 @@ def change(file: Path, **values: Any) -> None:
 
 MAPPED = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
 PLACES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "config": ("config.json", {"auto_map": MAPPED}, "auto_map: asks for code"),
+    "config": ("config.json", {"auto_map": MAPPED}, "auto_map: needs its own code"),
     "config of an unknown family": ("config.json", {"auto_map": MAPPED, "model_type": "evil"}, "family 'evil'"),
-    "hub code": ("config.json", {"auto_map": {"AutoModel": "someone/evil--evil.Model"}}, "auto_map: asks for code"),
-    "tokenizer": ("tokenizer_config.json", {"auto_map": MAPPED}, "auto_map: asks for code"),
+    "hub code": ("config.json", {"auto_map": {"AutoModel": "someone/evil--evil.Model"}}, "auto_map: needs its own code"),
+    "tokenizer": ("tokenizer_config.json", {"auto_map": MAPPED}, "auto_map: needs its own code"),
     "tokenizer, old form": (
-        "tokenizer_config.json", {"auto_map": ["evil.Tokenizer"] * 2, "tokenizer_class": "Evil"}, "auto_map: asks"
+        "tokenizer_config.json", {"auto_map": ["evil.Tokenizer"] * 2, "tokenizer_class": "Evil"}, "auto_map: needs"
     ),
     "tokenizer class that is a loader": (
         "tokenizer_config.json", {"tokenizer_class": "AutoModel"}, "tokenizer_class: found 'AutoModel'"
@@ -161,7 +161,7 @@ def test_the_users_first_line_is_no_consent(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
-    assert "auto_map: asks for code" in capsys.readouterr().err.replace("\n", " ")
+    assert "auto_map: needs its own code" in capsys.readouterr().err.replace("\n", " ")
     assert texts.tell() == 0
 
 

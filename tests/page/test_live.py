@@ -141,7 +141,7 @@ def test_a_folder_without_anything_yet_is_waited_for_and_one_of_another_kind_is_
         assert "Running; this page updates itself." in get(server)[1]
     with pytest.raises(UserError, match=r"neither a run .*did you mean .*run\?"):
         watch(tmp_path)
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         watch(tmp_path / "nothing")
 
 

@@ -235,7 +235,7 @@ def test_a_folder_of_another_kind_is_an_error_with_the_nearest_one(tmp_path: Pat
     (tmp_path / "work" / "reviews" / "model").mkdir()
     with pytest.raises(UserError, match=r"did you mean .*work/reviews\?"):
         polytask.report(tmp_path / "work" / "reviews" / "model")
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         polytask.report(tmp_path / "nothing")
     with pytest.raises(UserError, match="it is a file"):
         polytask.report(tmp_path / "work" / "reviews" / "run.json")

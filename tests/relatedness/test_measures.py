@@ -157,10 +157,10 @@ def test_sentences_do_not_call_sure_what_the_noise_hides() -> None:
         measured = MeasureResult(matrix, np.full((3, 3), error))
         return " ".join(sentences_of(["a", "b", "c"], measured, [["a", "b"], ["c"]], {}))
 
-    assert "These pull the shared weights the same way: a and b." in said(0.1)
-    assert "or harm: " not in said(0.1)
-    assert "These seem to pull the shared weights the same way: a and b." in said(0.4)
-    assert "or harm: a and b; " in said(0.4)
+    assert "These tasks pull the shared weights in the same direction: a and b." in said(0.1)
+    assert "harm each other: " not in said(0.1)
+    assert "These tasks seem to pull the shared weights in the same direction: a and b." in said(0.4)
+    assert "or harm each other: a and b; " in said(0.4)
 
 
 def test_many_pairs_within_the_noise_are_counted_and_few_are_named() -> None:
@@ -172,9 +172,9 @@ def test_many_pairs_within_the_noise_are_counted_and_few_are_named() -> None:
         measured = MeasureResult(np.full((5, 5), 0.5), error)
         return " ".join(sentences_of(names, measured, [["t0", "t1"], ["t2"], ["t3"], ["t4"]], {}))
 
-    assert "Of all 10 pairs of tasks the probe's noise" in said(0)
-    assert "Of the other 7 of 10 pairs of tasks the probe's noise" in said(3)
-    assert "or harm: t0 and t4; t1 and t4; t2 and t4; t3 and t4." in said(4)
+    assert "For all 10 pairs of tasks it is open" in said(0)
+    assert "For the other 7 of 10 pairs of tasks it is open" in said(3)
+    assert "or harm each other: t0 and t4; t1 and t4; t2 and t4; t3 and t4." in said(4)
 
 
 def test_a_plan_of_fewer_copies_than_groups_says_so() -> None:
@@ -186,7 +186,7 @@ def test_a_plan_of_fewer_copies_than_groups_says_so() -> None:
     copies = max(map(len, found.plan.levels))
     assert len(found.groups) > copies
     assert (
-        f"has at most {copies} copies of a layer, so that some of the {len(found.groups)} groups" in found.sentences[-1]
+        f"has at most {copies} copies of a layer, so some of the {len(found.groups)} groups" in found.sentences[-1]
     )
     assert not any("copies of a layer" in sentence for sentence in conclude(evidence(), 2, found.cost).sentences)
 
@@ -200,8 +200,8 @@ def test_a_written_measure_says_what_it_means() -> None:
 def test_sentences_say_what_helps_what_the_noise_hides_and_what_predicted_nothing() -> None:
     found = conclude(evidence(), 2, Cost(10, 100, 1.0), ["A note."])
     said = " ".join(found.sentences)
-    assert "the same way: a and b" in said
-    assert "c: the probe showed no task that helps" in said or "c" in found.groups[-1]
-    assert "predicted nothing" in said or "ordered the pairs" in said
+    assert "in the same direction: a and b" in said
+    assert "c: the probe found no task that helps" in said or "c" in found.groups[-1]
+    assert "did not predict" in said or "with a rank correlation of" in said
     assert found.sentences[-1] == "A note."
     assert found.plan.layers == 2

@@ -140,7 +140,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_result(
     values, found = searched
     for number in (2, 2):
         interrupting(number)
-        with pytest.raises(Interrupted, match="the same command goes on from there"):
+        with pytest.raises(Interrupted, match="the same command continues from there"):
             polytask.auto(values, tmp_path / "out", budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
     again = polytask.auto(values, tmp_path / "out", budget=SMALL, floor=0, certainty=0.99, max_size=3, max_passes=3)
     assert without_times(again.record) == without_times(found.record)

@@ -145,16 +145,16 @@ def outcome(above: float, high: float | None, *, folds: int = 0, lifted_by: str 
 def test_what_is_not_sure_is_said_and_so_is_what_test_rows_say_of_it() -> None:
     assert doubts({"a": outcome(0.95, 0.02), "b": outcome(1.0, 0.0, lifted_by="graft")}) == []
     (few,) = doubts({"a": outcome(0.6, 0.02), "b": outcome(0.99, 0.02)})
-    assert few.startswith("a: the rows that judged it are few")
+    assert few.startswith("a: too few rows to tell")
     assert "--folds 5" in few
     (few,) = doubts({"a": outcome(0.6, 0.02, folds=80), "b": outcome(0.7, None, folds=70)})
-    assert few.startswith("a, b: the rows that judged them are few")
+    assert few.startswith("a, b: too few rows to tell")
     assert "--folds" not in few
     (nothing,) = doubts({"a": {**outcome(1.0, 0.0), "single_learned": False}, "b": outcome(1.0, 0.0)})
-    assert nothing.startswith("a: the model of its own is no better than the majority on dev")
+    assert nothing.startswith("a: its own model is no better than the majority on dev")
     behind, few = doubts({"a": outcome(0.6, -0.01)})
     assert behind.startswith("a: on test it is behind its own model beyond the noise of these rows (-6.0 to -1.0 ")
-    assert few.startswith("a: the rows")
+    assert few.startswith("a: too few rows")
 
 
 def test_a_fold_that_cannot_be_judged_by_is_told_and_its_cost_is_counted(

@@ -195,7 +195,7 @@ def test_schedules_balancers_and_policies_take_it(tiny: Path) -> None:
 
 
 def test_other_forms_refuse_it_with_the_form_that_takes_it(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="label: its head reads the answers of near"):
+    with pytest.raises(ModelError, match="label: its head reads the predictions of near"):
         pt.export(run, tmp_path / "st", to="sentence-transformers", tasks=["label", "near"])
 
 

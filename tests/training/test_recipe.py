@@ -192,7 +192,7 @@ def test_check_says_what_auto_became_and_why(
     assert not caught.value.code
     out = capsys.readouterr().out
     assert "train.learning_rate: 0.0062 (an encoder of 2 layers and 32 features)" in out
-    assert "balance.method: equal_norms (3 tasks train together in what they share)" in out
+    assert "balance.method: equal_norms (3 tasks train shared parameters together)" in out
 
 
 def test_lower_layers_train_by_a_rate_that_decays_from_layer_to_layer(job: Job) -> None:

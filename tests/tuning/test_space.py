@@ -100,7 +100,7 @@ def test_wrong_values_are_told(text: str) -> None:
     ("search", "message"),
     [
         (["x"], "expected PATH=VALUES"),
-        (["x=1:2", "x=1:3"], "--search x: given twice"),
+        (["x=1:2", "x=1:3"], "--search x: found twice"),
         (["x=a,b", "x.y=1:2"], "it holds x.y, which is searched too"),
         (["x..y=1:2"], "a path is names joined by dots"),
         ({"x": []}, "expected a list of values"),

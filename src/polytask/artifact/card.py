@@ -40,13 +40,13 @@ class Use:
 
 
 def model_card(bundle: Bundle) -> str:
-    """Write the card of a model folder."""
+    """Return the card of a model folder."""
     code = 'import polytask\n\nmodel = polytask.load("this folder")\nmodel.predict(["A text."])'
     return card(bundle, Use("polytask", code))
 
 
 def plain_card(bundle: Bundle, name: str) -> str:
-    """Write the card of one task's folder for plain transformers."""
+    """Return the card of one task's folder for plain transformers."""
     task = bundle.tasks[name]
     alone = replace(bundle, tasks={name: task})
     if task.level == "word":
@@ -61,51 +61,54 @@ def plain_card(bundle: Bundle, name: str) -> str:
 
 
 def sentence_card(bundle: Bundle, name: str) -> str:
-    """Write the card of one task's folder for sentence-transformers."""
+    """Return the card of one task's folder for sentence-transformers."""
     task = bundle.tasks[name]
     text = '"A text."' if task.options.inputs.second is None else '("A text.", "Another.")'
     usage = f'model = SentenceTransformer("this folder")\nmodel.encode([{text}])'
     code = f"from sentence_transformers import SentenceTransformer\n\n{usage}"
     order = f"logits in the order {', '.join(f'`{_code(label)}`' for label in task.labels)}" if task.labels else ""
-    order = "the vector" if task.gives_vectors else order or "the number itself"
-    limits = (f"`encode` returns {order}: the embedding of a text is its answer.",)
+    order = "the vector" if task.gives_vectors else order or "the predicted number"
+    limits = (f"`encode` returns {order}: what sentence-transformers calls the embedding is the prediction.",)
     return card(replace(bundle, tasks={name: task}), Use("sentence-transformers", code, limits))
 
 
 def _plain_limits(task: Task) -> Iterator[str]:
     if task.level == "row":
-        yield "`pipeline` cuts long texts only with `truncation=True`; without it they are an error or a guess."
+        yield "Without `truncation=True`, `pipeline` fails on long texts, or predicts them wrongly."
     if task.thresholds and task.problem_type == "single_label_classification":
         yield (
-            "The first label that `pipeline` gives is the more probable one. The scores are those of the threshold "
-            "above (`polytask_thresholds` in config.json): below it the other label is answered."
+            "`pipeline` predicts the more probable label. The scores in this card are for the threshold above "
+            "(`polytask_thresholds` in config.json): below it the other label is predicted."
         )
     elif task.thresholds:
-        yield "`pipeline` gives each label's probability; those above (`polytask_thresholds` in config.json) decide."
+        yield (
+            "`pipeline` returns the probability of each label; apply the thresholds above (`polytask_thresholds` in "
+            "config.json)."
+        )
     if not task.labels:
-        yield "The one output is the number itself: `pipeline` shows it as the score."
+        yield "The only output is the predicted number: `pipeline` returns it as the score."
     if task.level == "word":
-        yield 'A word is what its first token says: use `aggregation_strategy="first"`.'
+        yield 'The first token of a word decides its tag: use `aggregation_strategy="first"`.'
 
 
 def card(bundle: Bundle, use: Use) -> str:
-    """Write the card of a model: its tasks, scores, training rows, intended use and limits."""
+    """Return the card of a model: its tasks, scores, training rows, intended use and limits."""
     name = " and ".join(bundle.tasks) if len(bundle.tasks) < 3 else f"{len(bundle.tasks)} tasks"
     sections = [
         f"---\n{_front_matter(bundle, use)}---\n",
-        f"# One text model: {name}\n",
+        f"# A text model for {name}\n",
         f"{_summary(bundle)}\n",
-        "## What it answers\n",
+        "## Tasks\n",
         *(f"{_task_lines(task, bundle.about)}\n" for task in bundle.tasks.values()),
-        "## How well\n",
+        "## Evaluation\n",
         f"{_scores(bundle)}\n",
-        "## What the tasks share\n",
+        "## Parameter sharing\n",
         f"```text\n{bundle.model.sharing.picture()}\n```\n",
-        "## Intended use and limits\n",
+        "## Intended use and limitations\n",
         "\n".join(f"* {limit}" for limit in (*_limits(bundle), *use.limits)) + "\n",
-        "## How to load it\n",
+        "## How to use\n",
         f"```python\n{use.code}\n```\n",
-        f"Made with {_versions(bundle.about)}.\n",
+        f"Trained with {_versions(bundle.about)}.\n",
     ]
     return "\n".join(sections)
 
@@ -136,15 +139,18 @@ def _summary(bundle: Bundle) -> str:
     count = len(bundle.tasks)
     passes = bundle.model.passes()
     work = "one pass" if passes <= 1 else f"one call ({passes:.3g} passes of an encoder)"
-    what = "the task below" if count == 1 else f"all {count} tasks below in {work}"
+    what = "the task below" if count == 1 else f"the {count} tasks below in {work}"
     kind = bundle.model.config.model_type
-    return f"Answers {what}, from the encoder `{_code(shown)}` ({kind}); at most {bundle.max_tokens} tokens a text."
+    return (
+        f"Predicts {what}. Fine-tuned from the encoder `{_code(shown)}` ({kind}); reads up to {bundle.max_tokens} "
+        "tokens of a text."
+    )
 
 
 def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
     facts: Mapping[str, Any] = about.get("data", {}).get(task.name, {})
     second = task.options.inputs.second
-    pair = "" if second is None else " of a pair of texts"
+    pair = "" if second is None else " on pairs of texts"
     lines = [f"**{task.name}**: {task.type_name}{pair}"]
     if task.labels:
         counts: Mapping[str, int] = facts.get("labels") or {}
@@ -152,25 +158,27 @@ def _task_lines(task: Task, about: Mapping[str, Any]) -> str:
         counted = f" (training {unit})" if counts else ""
         lines.append(f"* labels{counted}: {_listed(_label(label, counts) for label in task.labels)}")
     elif task.gives_vectors:
-        lines.append(f"* a vector of {task.head.size} numbers: the cosine of two vectors says how close two texts are")
+        lines.append(
+            f"* a vector of {task.head.size} numbers; the cosine of two vectors is the similarity of their texts"
+        )
     elif task.options_column is not None:
         lines.append(
-            f"* one of the options that come with each row, a list of texts in the column `{task.options_column}`"
+            f"* one of the options of each row, which are a list of texts in the column `{task.options_column}`"
         )
     elif facts.get("range"):
         low, mean, high = facts["range"]
-        lines.append(f"* a number; in training from {low:g} to {high:g}, {mean:g} on average")
+        lines.append(f"* a number; the training labels range from {low:g} to {high:g}, with a mean of {mean:g}")
     temperature = task.describe_tuned().get("temperature", 1.0)
     if temperature != 1.0:
-        lines.append(f"* its probabilities are calibrated on dev (temperature {temperature:.3g})")
+        lines.append(f"* probabilities are calibrated on the dev rows (temperature {temperature:.3g})")
     if task.thresholds:
-        given = _listed(f"`{_code(label)}` {value:g}" for label, value in task.thresholds.items())
-        lines.append(f"* labels are given from these probabilities: {given}")
+        thresholds = _listed(f"`{_code(label)}` {value:g}" for label, value in task.thresholds.items())
+        lines.append(f"* thresholds, from which labels are predicted: {thresholds}")
     rows = ", ".join(f"{split} {count}" for split, count in facts.get("rows", {}).items())
     if rows:
         lines.append(f"* rows: {rows}")
     if task.options.reads:
-        lines.append(f"* its head reads the answers of {', '.join(task.options.reads)}")
+        lines.append(f"* its head reads the predictions of {', '.join(task.options.reads)}")
     return "\n".join(lines)
 
 
@@ -192,14 +200,14 @@ def _code(text: str) -> str:
 def _scores(bundle: Bundle) -> str:
     scores: Mapping[str, Mapping[str, Mapping[str, float | None]]] = bundle.about.get("scores", {})
     lines = [
-        f"| {name} | {split} | {_shown(bundle.tasks[name], found[name])} |"
+        f"| {name} | {split} | {_shown(bundle.tasks[name], split_scores[name])} |"
         for name in bundle.tasks
-        for split, found in scores.items()
-        if name in found
+        for split, split_scores in scores.items()
+        if name in split_scores
     ]
     if not lines:
-        return "The model was not scored."
-    return "\n".join(["| task | split | scores, the main one first |", "|---|---|---|", *lines])
+        return "The model has not been evaluated."
+    return "\n".join(["| task | split | scores, the main metric first |", "|---|---|---|", *lines])
 
 
 def _shown(task: Task, scores: Mapping[str, float | None]) -> str:
@@ -213,19 +221,19 @@ def _number(value: float | None) -> str:
 
 def _limits(bundle: Bundle) -> Iterator[str]:
     yield (
-        "Meant for texts like those that it was trained on. The scores are of its maker's own files, with the model "
-        "chosen on the dev rows; other sources, times or languages can score otherwise."
+        "Intended for texts like those it was trained on. It was selected on the dev rows; scores on texts from other "
+        "sources, times or languages may be lower."
     )
-    yield f"Texts longer than {bundle.max_tokens} tokens are cut: what stands behind is not read."
+    yield f"Texts longer than {bundle.max_tokens} tokens are truncated: the model does not read the rest."
     if any(task.labels for task in bundle.tasks.values()):
-        yield "It knows the labels above and no others, and answers texts that have nothing to do with them as well."
-    yield "Probabilities can be too sure of themselves, also calibrated ones where the texts are of another kind."
+        yield "It predicts only the labels above, even for texts to which none of them applies."
+    yield "Probabilities may be overconfident; so may calibrated ones on texts of another kind."
     yield (
-        "It can be wrong, and wrong more often on some groups of people than on others, which its scores do not show: "
-        "not for decisions on people without review by a person."
+        "It makes mistakes, and may make more of them for some groups of people than for others, which its scores do "
+        "not show: do not use it for decisions about people without human review."
     )
     if bundle.precision != "fp32":
-        yield f"Scored in precision {bundle.precision}: another machine may differ in the third decimal."
+        yield f"Evaluated in precision {bundle.precision}: scores on another machine may differ in the third decimal."
 
 
 def _versions(about: Mapping[str, Any]) -> str:

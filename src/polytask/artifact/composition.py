@@ -78,8 +78,8 @@ def _require_own_names(named: Sequence[tuple[str, Bundle]]) -> None:
         for task in bundle.tasks:
             if task in seen:
                 raise ConfigError(
-                    f"{folder}: it has a task {task!r}, as {seen[task]} has; take it from one of them: name the tasks "
-                    "to take from the other one behind a colon, such as FOLDER:task,task"
+                    f"{folder}: it has a task {task!r}, and so has {seen[task]}; take it from one of them, and list "
+                    "the tasks to take from the other after a colon, such as FOLDER:task,task"
                 )
             seen[task] = folder
 
@@ -97,15 +97,15 @@ def _require_alike(first: str, base: Bundle, name: str, added: Bundle) -> None:
     tokens = [Tokenization.of(bundle.tokenizer, bundle.max_tokens).fingerprint for bundle in (base, added)]
     if tokens[0] != tokens[1]:
         raise ConfigError(
-            f"{name}: its tokenizer is not that of {first} (fingerprints {tokens[0][:12]} and {tokens[1][:12]}); "
-            "models that are composed read the same tokens: train both from one encoder"
+            f"{name}: its tokenizer differs from that of {first} (fingerprints {tokens[1][:12]} and {tokens[0][:12]}); "
+            "models can be composed if they read the same tokens: train both from the same encoder"
         )
 
 
 def _refuse(first: str, name: str, setting: str, expected: object, value: object) -> None:
     raise ConfigError(
-        f"{name}: {setting}: found {value!r}, and {first} has {expected!r}; models that are composed agree in it: "
-        "train one of them anew with the other's value"
+        f"{name}: {setting}: found {value!r}, and {first} has {expected!r}; models can be composed if these are equal: "
+        "train one of them again with the other's value"
     )
 
 

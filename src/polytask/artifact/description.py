@@ -62,7 +62,7 @@ class Description:
 def read_description(folder: Path) -> Description:
     """Read the description of a model folder, or of the one in a run's folder.
 
-    Raises ModelError if it is no model folder, has been altered, or belongs to another version.
+    Raises ModelError if it is not a model folder, has been altered, or belongs to another version.
     """
     folder = model_folder(folder)
     data = _verified(folder)
@@ -114,11 +114,11 @@ def model_folder(path: str | Path) -> Path:
 
 
 def _hint(folder: Path) -> str:
-    """Describe a folder that is no model folder, and what to do."""
+    """Describe a folder that is not a model folder, and what to do."""
     if not is_there(folder):
-        return ": there is no such folder"
+        return ": no such folder"
     if is_folder(folder / "checkpoints"):
-        return "; it is the folder of a run that is not over: go on with `polytask train CONFIG --out RUN --resume`"
+        return "; it is the folder of an unfinished run: continue it with `polytask train CONFIG --out RUN --resume`"
     inner = sorted(found.parent for found in folder.glob(f"*/{FILE}")) or sorted(
         found.parents[1] for found in folder.glob(f"*/model/{FILE}")
     )
@@ -142,7 +142,7 @@ def _fault(description: Description) -> str | None:
         return "tasks: found none"
     for name in description.tasks:
         if _UNSAFE_NAME.search(name):
-            return f"tasks: found the name {name[:100]!r}; a name holds no dot, colon, slash or control character"
+            return f"tasks: found the name {name[:100]!r}; a name has no dot, colon, slash or control character"
     options = {name: task.options for name, task in description.tasks.items()}
     require_readable(options, {name: task.level for name, task in description.tasks.items()})
     return None
@@ -172,7 +172,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     if form != FORM:
         raise ModelError(
             f"{folder}: written in form {brief(form)}, and this version of polytask reads form {FORM}; "
-            "load it with the version that wrote it"
+            "load it with the version that saved it"
         )
     hashes = data.get("sha256")
     if not isinstance(hashes, dict) or not hashes:
@@ -184,7 +184,7 @@ def _verified(folder: Path) -> dict[str, Any]:
         if not is_file(file):
             raise ModelError(f"{file}: missing; copy the whole folder again")
         if file_digest(file) != expected:
-            raise ModelError(f"{file}: the content is not what was saved (sha256 differs); copy the folder again")
+            raise ModelError(f"{file}: the content differs from what was saved (sha256); copy the folder again")
     _refuse_others(folder, hashes)
     return data
 
@@ -199,7 +199,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _refuse_others(folder: Path, listed: Mapping[str, str]) -> None:
@@ -209,6 +209,6 @@ def _refuse_others(folder: Path, listed: Mapping[str, str]) -> None:
         if name in listed or name == FILE or name.startswith(".") or entry.suffix.lower() in _BYSTANDERS:
             continue
         raise ModelError(
-            f"{entry}: not in the list of files in {FILE}, so nobody vouches for it; move it out of the folder, or "
-            "copy the folder again"
+            f"{entry}: not listed in {FILE}, so it was not saved with the model; move it out of the folder, or copy "
+            "the folder again"
         )

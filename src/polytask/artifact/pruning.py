@@ -38,7 +38,7 @@ def require_complete(tasks: Sequence[str], known: Mapping[str, Task]) -> None:
         missing = [other for other in known[task].options.reads if other not in tasks]
         if missing:
             raise ConfigError(
-                f"tasks: {task!r} reads the answers of {', '.join(missing)}; "
+                f"tasks: {task!r} reads the predictions of {', '.join(missing)}; "
                 f"add {'it' if len(missing) == 1 else 'them'}: {','.join([*tasks, *missing])}"
             )
 

@@ -35,7 +35,7 @@ def resolve_balance(
     if len(tasks) < 2:
         return SumOptions(), "one task"
     if together < 2:
-        return SumOptions(), "one task a step"
+        return SumOptions(), "one task per step"
     if not sharing:
-        return SumOptions(), "nothing that is shared trains"
-    return EqualNormsOptions(), f"{len(tasks)} tasks train together in what they share"
+        return SumOptions(), "no shared parameters are trained"
+    return EqualNormsOptions(), f"{len(tasks)} tasks train shared parameters together"

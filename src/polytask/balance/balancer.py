@@ -344,27 +344,29 @@ def require_balanceable(
     options.check(tuple(tasks))
     if options.shape == "nothing":
         return
-    place = f"balance.method: {options.method} weighs tasks against each other"
+    place = f"balance.method: {options.method} balances tasks against each other"
     if len(tasks) < 2:
-        raise ConfigError(f"{place}, and there is only {tasks[0]!r}; use balance.method=sum")
+        raise ConfigError(f"{place}, and the only task is {tasks[0]!r}; use balance.method=sum")
     if together < 2:
         raise ConfigError(
-            f"{place}, and this schedule trains one task a step; use schedule.strategy=parallel, or balance.method=sum"
+            f"{place}, and this schedule trains one task per step; use schedule.strategy=parallel, or "
+            "balance.method=sum"
         )
     if options.every_task and together < len(tasks):
         raise ConfigError(
             f"balance.method: {options.method} needs all {len(tasks)} tasks in a step, and this schedule trains at "
-            f"most {together} together; use schedule.strategy=parallel, a greater train.batch_size, or "
+            f"most {together} together; use schedule.strategy=parallel, a larger train.batch_size, or "
             "balance.method=sum"
         )
     if not sharing:
         raise ConfigError(
-            f"{place} in what they share, and they share nothing that trains; choose another sharing.strategy, or "
-            "balance.method=sum"
+            f"{place} in the parameters they share, and they share none that are trained; choose another "
+            "sharing.strategy, or balance.method=sum"
         )
     alone = [task for task in tasks if task not in sharing]
     if options.every_task and alone:
         raise ConfigError(
-            f"balance.method: {options.method} weighs all tasks in what they share, and nobody trains what "
-            f"{', '.join(alone)} trains; choose another sharing.strategy, or balance.method=sum"
+            f"balance.method: {options.method} balances all tasks in the parameters they share, and "
+            f"{', '.join(alone)} {'shares' if len(alone) == 1 else 'share'} none that are trained; choose another "
+            "sharing.strategy, or balance.method=sum"
         )

@@ -32,7 +32,7 @@ from polytask.version import __version__
 
 # Seconds between two checks for a request to stop.
 _LOOK_S = 0.2
-_GO_ON = "the same command goes on from there"
+_GO_ON = "the same command continues from there"
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ class _Actor(Worker):
             return None
         except self._ray.exceptions.RayTaskError as error:  # a bug of polytask; contains the traceback
             rows = self.held[0].describe() if self.held else "no rows yet"
-            raise PolytaskError(f"a worker failed over {rows}; the same command goes on from there\n{error}") from None
+            raise PolytaskError(
+                f"a worker failed over {rows}; the same command continues from there\n{error}"
+            ) from None
         except self._ray.exceptions.RayError as error:
             self.pending.clear()
             return WorkerEnded(f"has ended ({type(error).__name__})")

@@ -81,7 +81,7 @@ def _require_apart(paths: Sequence[str], out: Path) -> None:
     for path in paths:
         place = Path(path).resolve()
         if place in seen:
-            raise ConfigError(f"file: {path} is given twice; give it once")
+            raise ConfigError(f"file: {path} is named twice; name it once")
         if place.is_relative_to(out.resolve()):
             raise ConfigError(f"out: the input file {path} is in {out}; name another folder")
         seen.add(place)

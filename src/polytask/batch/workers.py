@@ -150,7 +150,7 @@ class Workers(ABC, Generic[W]):
         rows = shards[0].describe() if shards else "no rows yet"
         raise PolytaskError(
             f"a worker {ended.how}, as others did before, over {rows}; if memory is short, use fewer --workers, or "
-            "a smaller --shard-rows in another folder; the same command goes on from there"
+            "a smaller --shard-rows in another folder; the same command continues from there"
         )
 
     def stop(self) -> None:

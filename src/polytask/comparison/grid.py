@@ -75,7 +75,7 @@ def grid_arms(axes: Sequence[GridAxis]) -> dict[str, list[str]]:
     paths = [axis.path for axis in axes]
     for path in paths:
         if paths.count(path) > 1:
-            raise ConfigError(f"--grid {path}: given twice; list all its values at once, such as {path}=A,B")
+            raise ConfigError(f"--grid {path}: found twice; list all its values at once, such as {path}=A,B")
     combinations = list(product(*(axis.values for axis in axes))) if axes else []
     if len(combinations) > MOST_ARMS:
         raise ConfigError(f"--grid: found {len(combinations)} combinations; at most {MOST_ARMS} arms are compared")

@@ -233,7 +233,7 @@ def _quoted(separator: str) -> str:
 
 def _wrong_width(file: DataFile, lines: tuple[int, int], cells: Sequence[str], expected: int, quoting: Quoting) -> str:
     (start, end), width = lines, len(cells)
-    where = f" (the row goes on to line {end})" if end > start else ""
+    where = f" (the row continues to line {end})" if end > start else ""
     if expected == 1:
         mend = "if the first line is a title or a comment, remove it: the first line names the columns"
     elif width > expected and not any(cells[expected:]):

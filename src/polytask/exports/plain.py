@@ -113,7 +113,7 @@ def encoder_obstacle(bundle: Bundle, name: str) -> str | None:
         kind = bundle.model.config.model_type
         return f"transformers has no class for it on the encoder of {kind} alone; use --to model or --to onnx"
     if task.options.reads:
-        return f"its head reads the answers of {', '.join(task.options.reads)}; train it without reads"
+        return f"its head reads the predictions of {', '.join(task.options.reads)}; train it without reads"
     return None
 
 

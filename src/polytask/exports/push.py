@@ -19,7 +19,7 @@ def repositories(folders: Mapping[str, Path], repository: str) -> dict[str, str]
         if not name.isascii():
             raise OutputError(
                 f"push: {repository}-{name}: the hub takes names of English letters and digits only; the exports are "
-                f"whole, upload each by itself: `hf upload OWNER/NAME {folders[name]}`"
+                f"complete, upload each one separately: `hf upload OWNER/NAME {folders[name]}`"
             )
     return {name: f"{repository}-{name}" for name in folders}
 

@@ -40,7 +40,7 @@ def obstacle(bundle: Bundle, name: str) -> str | None:
 
     task, head = bundle.tasks[name], bundle.model.head(name)
     if task.level == "word":
-        return "it answers each word, and sentence-transformers whole texts; use --to hf"
+        return "it labels each word, and sentence-transformers whole texts; use --to hf"
     if head.dense is not None:
         return "its head is the one of the family's own class; use --to hf"
     return encoder_obstacle(bundle, name)

@@ -71,7 +71,7 @@ def _attach(files: dict[Split, list[Path]], data_sets: list[DataSet]) -> None:
     if data_sets or len(files) > 1:
         raise DataError(f"{names}: no training file belongs to this; name it too, or rename one of the files")
     (split, listed), *_ = files.items()
-    note = f"the file is named {split}, but is used for training, since no other was given"
+    note = f"the file is named {split}, but is used for training, since there is no other file"
     data_sets.append(DataSet("", {"train": listed}, [note]))
 
 

@@ -88,7 +88,7 @@ def init(
         raise OutputError(f"{path}: there is no folder {path.parent}; create it, or name another file with --out")
     file_options = read_file_options(written or {})
     if not files:
-        raise DataError("no file was given; name one, such as polytask init reviews.csv")
+        raise DataError("found no file; name one, such as polytask init reviews.csv")
     tables = [_inspect(data_set, file_options) for data_set in data_sets([Path(file) for file in files])]
     base = path.parent.resolve()
     texts = [text for table in tables for text in table.outline.texts[:500]]

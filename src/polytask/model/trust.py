@@ -98,7 +98,7 @@ def _refuse_code(auto_map: Any, names: Collection[str], place: str) -> None:  # 
     code = [str(classes[name]) for name in names if classes.get(name)]
     if code:
         raise ModelError(
-            f"{place}: auto_map: asks for code of its own ({code[0][:100]}), which is never run; name an encoder that "
+            f"{place}: auto_map: needs its own code ({code[0][:100]}), which is never run; name an encoder that "
             "transformers knows, or remove auto_map if the files are plain ones of their family"
         )
 

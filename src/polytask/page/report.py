@@ -145,7 +145,7 @@ def _options_whole(text: str) -> Markup:
 def kind_of(folder: Path) -> FolderKind:
     """Return the kind of a folder. Raises UserError if it is of none."""
     if not is_folder(folder):
-        problem = "it is a file" if is_there(folder) else "there is no such folder"
+        problem = "it is a file" if is_there(folder) else "no such folder"
         raise UserError(
             f"{folder}: {problem}; name the folder of a run, comparison, search, tuning or relatedness measurement"
         )

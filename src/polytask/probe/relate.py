@@ -46,7 +46,7 @@ def relate(
         if missing:
             notes.append(f"No CKA: {missing}.")
         if compared.transfer is None:
-            notes.append("The comparison trained no pairs of tasks, so it does not say what each measure foretold.")
+            notes.append("The comparison trained no pairs of tasks, so it does not show what each measure predicts.")
     related = conclude(evidence, probed.layers, probed.cost, notes)
     if folder is not None:
         related.write(folder)

@@ -133,8 +133,8 @@ def conclude(evidence: Evidence, layers: int, cost: Cost, notes: Sequence[str] =
     copies = max(map(len, plan.levels))
     if len(groups) > copies:
         sentences.append(
-            f"The proposed plan has at most {copies} {'copies' if copies > 1 else 'copy'} of a layer, so that some of "
-            f"the {len(groups)} groups share one."
+            f"The proposed plan has at most {copies} {'copies' if copies > 1 else 'copy'} of a layer, so some of the "
+            f"{len(groups)} groups share one."
         )
     return Relatedness(
         evidence.tasks, measures, groups, GROUPED_BY, affinity, plan, cost, correlation, [*sentences, *notes]

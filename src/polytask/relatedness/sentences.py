@@ -45,13 +45,13 @@ def _of_groups(groups: Sequence[Sequence[str]], unsure: Collection[frozenset[str
     if together:
         seem = any(frozenset(pair) in unsure for group in together for pair in combinations(group, 2))
         verb = "seem to pull" if seem else "pull"
-        yield f"These {verb} the shared weights the same way: {'; '.join(map(_listed, together))}."
+        yield f"These tasks {verb} the shared weights in the same direction: {'; '.join(map(_listed, together))}."
     if alone and together:
-        yield f"{_listed(alone)}: the probe showed no task that helps, which is no proof of harm."
+        yield f"{_listed(alone)}: the probe found no task that helps; sharing need not harm."
     if not together:
-        yield "The probe showed no two tasks that help each other; that is no proof of harm: compare to find out."
+        yield "The probe found no tasks that help each other. Sharing need not harm them: compare to find out."
     if together and not alone and len(groups) == 1:
-        yield "All tasks belong together as far as the probe can tell: share everything, and compare."
+        yield "As far as the probe can tell, all tasks belong together: share everything, and compare."
 
 
 def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
@@ -67,23 +67,23 @@ def _of_noise(tasks: Sequence[str], measured: MeasureResult) -> Iterator[str]:
         elif value < 0:
             harmful.append(f"{pair} ({value:+.2f})")
     if harmful:
-        yield f"These pull against each other: {'; '.join(harmful)}."
+        yield f"These tasks pull against each other: {'; '.join(harmful)}."
     if len(unsure) > LISTED:
         pairs = len(tasks) * (len(tasks) - 1) // 2
         which = f"all {pairs}" if len(unsure) == pairs else f"the other {len(unsure)} of {pairs}"
         yield (
-            f"Of {which} pairs of tasks the probe's noise does not allow to say whether they help or harm: they lie "
-            f"within {SHOWN:g} standard errors of 0."
+            f"For {which} pairs of tasks it is open whether they help or harm each other: they are within "
+            f"{SHOWN:g} standard errors of 0."
         )
     elif unsure:
         yield (
-            f"Within {SHOWN:g} standard errors of 0, so that the probe's noise does not allow to say whether they help "
-            f"or harm: {'; '.join(unsure)}."
+            f"Within {SHOWN:g} standard errors of 0, so it is open whether they help or harm each other: "
+            f"{'; '.join(unsure)}."
         )
     if not np.isfinite(measured.error).all():
-        yield "The probe measured at one point only, so nothing is known of its noise."
+        yield "The probe measured at one point only, so its noise is unknown."
     else:
-        yield f"Help counts for the groups from {CONFIDENCE:g} standard error above 0."
+        yield f"Tasks are grouped if their affinity is more than {CONFIDENCE:g} standard error above 0."
 
 
 def _of_prediction(correlation: Mapping[str, RankCorrelation]) -> Iterator[str]:
@@ -91,18 +91,18 @@ def _of_prediction(correlation: Mapping[str, RankCorrelation]) -> Iterator[str]:
         shown = name.replace("_", " ")
         if found.spearman is None:
             yield (
-                f"Whether {shown} foretold the comparison cannot be said: {found.pairs} ordered pairs of tasks, and "
-                "three different pairs with differing numbers are the least."
+                f"Whether the {shown} predicted the comparison's transfer is unknown: that takes at least three pairs "
+                f"of tasks with different values; found {found.pairs} ordered pairs."
             )
         elif found.spearman < WEAK:
             yield (
-                f"The {shown} predicted nothing of the comparison's transfer: rank correlation {found.spearman:+.2f} "
-                f"over {found.pairs} ordered pairs."
+                f"The {shown} did not predict the comparison's transfer: rank correlation {found.spearman:+.2f} over "
+                f"{found.pairs} ordered pairs."
             )
         else:
             yield (
-                f"The {shown} ordered the pairs as the comparison did with a rank correlation of "
-                f"{found.spearman:+.2f} over {found.pairs} ordered pairs; few pairs make that a hint, not a proof."
+                f"The {shown} predicted the comparison's transfer with a rank correlation of {found.spearman:+.2f} "
+                f"over {found.pairs} ordered pairs; with so few pairs that is only an indication."
             )
 
 

@@ -132,17 +132,17 @@ def likelihood(above: float) -> str:
 
 
 def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say which tasks may well lie below the floor on new rows, and what would tell; and what test rows say of that."""
+    """Return notes on tasks that may be below the floor on new rows, on what would settle it, and on the test rows."""
     unlearned = [name for name, task in tasks.items() if not task["single_learned"]]
     told = (
-        f"{', '.join(unlearned)}: the model of its own is no better than the majority on dev, so that lying above the "
-        "floor says nothing; train longer, or with more rows"
+        f"{', '.join(unlearned)}: its own model is no better than the majority on dev, so being above the floor means "
+        "nothing; train longer, or with more rows"
     )
     behind = [told] if unlearned else []
     behind += [
         f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
         f"({points(task['low'])} to {points(task['high'])} points), which {task['judged_by']} did not show; "
-        "nothing was chosen by that"
+        "test scores do not affect the choice"
         for name, task in tasks.items()
         if not task["below_floor"] and task["high"] is not None and task["high"] < 0
     ]
@@ -154,11 +154,11 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not unsure:
         return behind
     folds = all(task["rows"]["folds"] for task in tasks.values())
-    tell = "more dev rows" if folds else f"more dev rows, or --folds {FOLDS} with a greater budget,"
+    tell = "more dev rows" if folds else f"more dev rows, --folds {FOLDS} with a larger budget,"
     return [
         *behind,
-        f"{', '.join(unsure)}: the rows that judged {'it' if len(unsure) == 1 else 'them'} are few for a floor this "
-        f"narrow; {tell} would tell more, and --certainty 0.9 lifts what is not shown to lie above it",
+        f"{', '.join(unsure)}: too few rows to tell for a floor this narrow; use {tell} or --certainty 0.9, which also "
+        "lifts tasks that are not shown to be above it",
     ]
 
 

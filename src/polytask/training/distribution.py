@@ -159,7 +159,7 @@ def _require_new_stores() -> None:
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("TORCHELASTIC_MAX_RESTARTS") != "0":
         raise ConfigError(
-            "torchrun --max-restarts: found with a store that outlasts a restart, so that restarted processes would "
-            "look for the ended ones; give torchrun --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or --standalone "
-            "on one machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+            "torchrun --max-restarts: found with a store that outlasts a restart, so restarted processes would look "
+            "for the ones that ended; run torchrun with --rdzv-backend c10d and --rdzv-endpoint HOST:PORT (or "
+            "--standalone on one machine), and set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
         )

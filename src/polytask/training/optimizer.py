@@ -62,7 +62,7 @@ def _built(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         )
     if [group.get("base_rate") for group in optimizer.param_groups] != rates:
         raise ConfigError(
-            f"{place}: its parameter groups are not those that it was given, so their rates cannot be set"
+            f"{place}: its parameter groups are not those it was created with, so their rates cannot be set"
         )
     return optimizer
 

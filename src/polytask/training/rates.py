@@ -62,7 +62,7 @@ def rate_notes(model: MultiTaskModel, tasks: Mapping[str, Task]) -> list[DataWar
     return [
         DataWarning(
             f"tasks.{name}.learning_rate",
-            f"has no effect, since {name!r} has no layer of its own; the rate of its head is `head_learning_rate`",
+            f"has no effect, since {name!r} has no layers of its own; the rate of its head is `head_learning_rate`",
         )
         for name, task in tasks.items()
         if task.options.learning_rate is not None and name not in alone

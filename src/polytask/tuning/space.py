@@ -114,7 +114,7 @@ def read_search(search: Search) -> list[SearchAxis]:
         for other in axes[:index]:
             shorter, longer = sorted((axis.parts, other.parts), key=len)
             if longer[: len(shorter)] == shorter:
-                problem = "given twice" if longer == shorter else f"it holds {'.'.join(longer)}, which is searched too"
+                problem = "found twice" if longer == shorter else f"it holds {'.'.join(longer)}, which is searched too"
                 raise ConfigError(f"--search {'.'.join(shorter)}: {problem}; leave one of them out")
     return axes
 

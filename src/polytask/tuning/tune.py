@@ -168,7 +168,7 @@ class _Search:
         values = study.values(number)
         parameters = ", ".join(f"{path} {value}" for path, value in values.items())
         self.console.print(
-            f"trial {number} ({number + 1} of {max(self.requested, number + 1)}){' goes on' * again}: {parameters}"
+            f"trial {number} ({number + 1} of {max(self.requested, number + 1)}){' continues' * again}: {parameters}"
         )
         return number, self.ready.candidates.config(values)
 
