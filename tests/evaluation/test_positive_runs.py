@@ -148,8 +148,8 @@ def test_plain_classes_are_told_the_threshold(run: pt.Run, tmp_path: Path) -> No
     assert told["polytask_thresholds"] == task.thresholds
     assert any(f"bad {task.thresholds['bad']:g}; without it the more probable label" in note for note in found.notes)
     card = (found.folders["spam"] / "README.md").read_text("utf-8")
-    assert f"labels are given from these probabilities: `bad` {task.thresholds['bad']:g}" in card
-    assert "The first label that `pipeline` gives is the more probable one." in card
+    assert f"thresholds, from which labels are predicted: `bad` {task.thresholds['bad']:g}" in card
+    assert "`pipeline` predicts the more probable label." in card
 
 
 def test_arms_are_compared_by_what_is_about_the_positive_label(files: Path, tiny: Path, tmp_path: Path) -> None:
