@@ -210,7 +210,7 @@ def test_a_run_learns_and_its_folder_answers_rows_with_their_options(
     code, out, err = call("predict", run, file, "--to", "csv")
     assert code == 0, err
     assert "predictions.word.options" in out.splitlines()[0]
-    assert "one of the options that come with each row" in (run / "model" / "README.md").read_text("utf-8")
+    assert "one of the options of each row" in (run / "model" / "README.md").read_text("utf-8")
     assert "options" in pt.report(run).read_text("utf-8")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
@@ -42,6 +42,7 @@ def shown(task: Task, outputs: Any) -> dict[str, Any]:
 
 
 @given(st.floats(-1000, 1000, width=32))
+@example(float(np.float32(1e-4)))
 def test_a_number_of_32_bits_is_the_level_that_a_file_spells(number: float) -> None:
     assert level_text(number) == level_text(str(np.float32(number)))
 

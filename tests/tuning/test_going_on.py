@@ -38,7 +38,7 @@ def test_an_interrupted_trial_goes_on_and_ends_as_without_an_interruption(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(trial.Reporter, "__call__", stopping)
-    with pytest.raises(Interrupted, match=r"trial 1: stopped after step .*, and saved; the same command goes on"):
+    with pytest.raises(Interrupted, match=r"trial 1: stopped after step .*, and saved; the same command continues"):
         pt.tune(values, tmp_path / "cut", search=RATE, trials=2)
     found = pt.tune(values, tmp_path / "cut", search=RATE, trials=2)
     assert found.trained == 1
@@ -102,7 +102,7 @@ def test_what_fails_in_a_process_is_told_with_its_log(
     monkeypatch.setattr(crew, "trial_folder", lambda folder, number: folder / "trials" / "elsewhere")
     with pytest.raises(
         UserError,
-        match=r"trials/elsewhere: .*no such file.*; its full output is in .*log\.txt; then the same command goes on",
+        match=r"trials/elsewhere: .*no such file.*; its full output is in .*log\.txt; then the same command continues",
     ):
         pt.tune(one_task(job), tmp_path / "out", search=RATE, trials=2, jobs=2)
 

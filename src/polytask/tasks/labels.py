@@ -166,10 +166,10 @@ def number_text(number: float) -> str:
 
     A float32 number (from a column of Parquet or pandas) becomes the decimal number that it was rounded from:
 
-    >>> number_text(4.0), number_text(4.5), number_text(4.099999904632568)
-    ('4', '4.5', '4.1')
+    >>> number_text(4.0), number_text(4.5), number_text(4.099999904632568), number_text(9.999999747378752e-05)
+    ('4', '4.5', '4.1', '0.0001')
     """
     if float(number).is_integer():
         return str(int(number))
     single = np.float32(number) if abs(number) < _GREATEST_SINGLE else np.float32(0)
-    return str(single) if float(single) == number else repr(number)
+    return repr(float(str(single)) if float(single) == number else float(number))  # numpy writes 0.0001 as 1e-04
