@@ -67,7 +67,7 @@ MAPPED = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoTokenizer
 PLACES: dict[str, tuple[str, dict[str, Any], str]] = {
     "config": ("config.json", {"auto_map": MAPPED}, "auto_map: needs its own code"),
     "config of an unknown family": ("config.json", {"auto_map": MAPPED, "model_type": "evil"}, "family 'evil'"),
-    "hub code": ("config.json", {"auto_map": {"AutoModel": "someone/evil--evil.Model"}}, "auto_map: needs its own code"),
+    "hub code": ("config.json", {"auto_map": {"AutoModel": "someone/evil--evil.Model"}}, "auto_map: needs its own"),
     "tokenizer": ("tokenizer_config.json", {"auto_map": MAPPED}, "auto_map: needs its own code"),
     "tokenizer, old form": (
         "tokenizer_config.json", {"auto_map": ["evil.Tokenizer"] * 2, "tokenizer_class": "Evil"}, "auto_map: needs"
