@@ -185,9 +185,7 @@ def test_a_plan_of_fewer_copies_than_groups_says_so() -> None:
     found = conclude(apart, 2, Cost(10, 100, 1.0))
     copies = max(map(len, found.plan.levels))
     assert len(found.groups) > copies
-    assert (
-        f"has at most {copies} copies of a layer, so some of the {len(found.groups)} groups" in found.sentences[-1]
-    )
+    assert f"has at most {copies} copies of a layer, so some of the {len(found.groups)} groups" in found.sentences[-1]
     assert not any("copies of a layer" in sentence for sentence in conclude(evidence(), 2, found.cost).sentences)
 
 

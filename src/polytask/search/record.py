@@ -10,12 +10,13 @@ from polytask.comparison.predictions import rows_answered
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.comparison.verdict import points
 from polytask.files import read_json
+from polytask.search.choice import RatedCandidate
 from polytask.search.final import FinalScores
 from polytask.search.ladder import LadderStep, Standing
 from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
 from polytask.search.plans import SearchInputs
-from polytask.search.stages import RatedCandidate, SearchState
+from polytask.search.stages import SearchState
 from polytask.sharing import Sharing
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +13,7 @@ from polytask.comparison.preparation import fold_notes
 from polytask.comparison.statistics import Difference
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
+from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
 from polytask.search.evidence import Pair, added, compare, is_clear
 from polytask.search.ladder import Ladder, LadderStep, ModelLimits, Standing
 from polytask.search.outline import FOLDS, SearchOutline, fold_cost
@@ -23,29 +25,6 @@ from polytask.search.trials import Trial
 TAUGHT = "_taught"
 # Fraction by which folds may exceed the budget, since they differ in size.
 SLACK = 0.04
-
-
-@dataclass(frozen=True)
-class RatedCandidate:
-    """A candidate that was trained with a fraction of the budget, or in a whole run.
-
-    Attributes:
-        share: fraction of a training of the configuration.
-        failed: why it could not be trained; empty if it was.
-    """
-
-    candidate: Candidate
-    trial: Trial
-    share: float
-    rating: Rating | None
-    failed: str = ""
-
-    @property
-    def key(self) -> tuple[float, float, float]:
-        """Sort key; of equally good models the smaller one wins."""
-        if self.rating is None:
-            return (float("-inf"), float("-inf"), 0.0)
-        return (*self.rating.key, -self.trial.size)
 
 
 @dataclass
@@ -175,7 +154,7 @@ class Stages:
 
     def choose_winner(self) -> None:
         """Select the best joint model, and compare each task with its single model."""
-        state, best = self.state, self._smallest_of_the_best()
+        state, best = self.state, smallest_of_the_best(self._whole(), self._standard_errors)
         place = self.trials.folder(best.trial)
         state.winner, state.base = best, place
         state.pairs = [Pair(state.singles, place)]
@@ -246,15 +225,15 @@ class Stages:
         return [rated for rated in whole if rated.rating is not None]
 
     def _best(self) -> RatedCandidate:
-        return max(self._whole(), key=lambda one: one.key)
+        return best_of(self._whole())
 
-    def _smallest_of_the_best(self) -> RatedCandidate:
-        """Return the smallest model as good as the best one in its worst task, and within the floor in the mean."""
-        best = self._best()
-        worst, mean, _ = best.key
-        floor = self.inputs.options.floor / 100
-        near = [one for one in self._whole() if one.key[0] >= worst and one.key[1] >= mean - floor]
-        return min(near, key=lambda one: (one.trial.passes, one.trial.size, -one.key[1]))
+    def _standard_errors(self, one: RatedCandidate, other: RatedCandidate) -> dict[str, float]:
+        """Return the standard error of the difference between two models on the dev rows, by task."""
+        pair = Pair(dict.fromkeys(self.inputs.judged, self.trials.folder(other.trial)), self.trials.folder(one.trial))
+        return {
+            task: math.sqrt(compare(task, judged, [pair], self.trials.seed).from_rows)
+            for task, judged in self.inputs.judged.items()
+        }
 
     def climb(self) -> None:
         """Lift the tasks that lie below the floor, the worst first."""
