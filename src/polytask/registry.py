@@ -249,7 +249,8 @@ class OneOf:
         classes = self.classes
         if not isinstance(name, str) or name not in classes:
             expected = ", ".join(f"'{known}'" for known in classes)
-            details = {"discriminator": f"'{self.tag}'", "tag": str(name), "expected_tags": expected}
+            shown = str(name).encode("utf-8", "replace").decode()  # pydantic takes no half of a surrogate pair
+            details = {"discriminator": f"'{self.tag}'", "tag": shown, "expected_tags": expected}
             raise PydanticKnownError("union_tag_invalid", details)
         return classes[name].model_validate(value, context=info.context)
 

@@ -145,6 +145,18 @@ def test_wrong_values_say_what_was_found_and_what_is_accepted(load: Load, old: s
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("type: tagging", 'type: "\\ud800"', r"tasks\.slots\.type"),
+        ("encoder:", 'balance: {method: "\\ud800"}\nencoder:', r"balance\.method"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_no_name(load: Load, old: str, new: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{place}: found '\\\\ud800'; accepted: "):
+        load(BASE.replace(old, new, 1))
+
+
 @pytest.mark.parametrize("value", ["3", "[a.jsonl, {text: hi}]", "{text: hi}", "true"])
 def test_training_rows_are_files_or_rows_and_never_both(load: Load, value: str) -> None:
     found = complaint(load, BASE.replace("a.jsonl", value).replace("data: *shared", "data: {train: b.jsonl}"))
