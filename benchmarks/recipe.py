@@ -152,7 +152,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "aligned_mtl": {"balance": {"method": "aligned_mtl"}},
     "norms_each": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.9}},
     "temperature_2": {"schedule": {"strategy": "parallel", "proportions": "temperature", "temperature": 2}},
-    "by_rows": {"balance": {"method": "equal_norms", "row_exponent": 0.5}},
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
     "rows_32": {"train": {"batch_size": 32}},
     "rows_16": {"train": {"batch_size": 16}},

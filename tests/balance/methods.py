@@ -55,7 +55,6 @@ METHODS = (
     Method("rows"),
     Method("equal_norms"),
     Method("equal_norms", {"decay": 0.0}),
-    Method("equal_norms", {"row_exponent": 0.5}),
     Method("uncertainty", {"rate": 0.1}),
     Method("imtl_l", {"rate": 0.1}),
     Method("dwa", {"window": 2}),

@@ -362,17 +362,6 @@ def test_a_task_that_errs_more_has_a_longer_gradient(priority: float) -> None:
     assert max(found.values()) == 1.0
 
 
-@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
-def test_a_task_of_more_rows_has_a_longer_gradient_by_their_running_mean(exponent: float) -> None:
-    balancer = Method("equal_norms", {"decay": 0.5, "row_exponent": exponent}).build()
-    first, second = random_step(1), random_step(2)
-    balancer.weigh(first.losses, first.gram, rows=dict(zip(TASKS, (8.0, 4.0, 2.0, 1.0), strict=True)))
-    found = balancer.weigh(second.losses, second.gram, rows=dict(zip(TASKS, (8.0, 4.0, 2.0, 4.0), strict=True)))
-    norms = {task: np.sqrt((first.norms[task] ** 2 / 4 + second.norms[task] ** 2 / 2) / 0.75) for task in TASKS}
-    lengths = np.array([norms[task] * found[task] for task in TASKS])
-    np.testing.assert_allclose(lengths / lengths[0], (np.array([8, 4, 2, 3.0]) / 8) ** exponent)
-
-
 def test_a_tasks_own_weight_is_the_length_of_its_gradient_beside_the_others() -> None:
     own = {"a": 0.5, "b": 1.0, "c": 2.0, "d": 7.0}
     step = random_step(1)

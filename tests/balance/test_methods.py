@@ -33,7 +33,7 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=str)
 every_weighting = pytest.mark.parametrize("method", WEIGHTINGS, ids=str)
 every_aggregator = pytest.mark.parametrize("method", AGGREGATORS, ids=str)
 WRONG: dict[str, dict[str, Any]] = {
-    "equal_norms": {"decay": 1, "priority": -1, "row_exponent": -0.5},
+    "equal_norms": {"decay": 1, "priority": -1},
     "uncertainty": {"rate": 0},
     "imtl_l": {"rate": -1},
     "dwa": {"temperature": 0, "window": 0},

@@ -237,12 +237,9 @@ class EqualNormsOptions(GramOptions):
     The norms are running means. DB-MTL's logarithm of the losses is left out, since it cancels out if gradients are
     made equally long. The gradient of a task that has been learned is mostly noise and should not be as long as that of
     one that has not: `priority` uses the training errors (Dynamic Task Prioritization; Guo et al. 2018, section 3.1). A
-    gradient of few rows is mostly noise too: noise falls with the square root of the number of rows (McCandlish et al.
-    2018, "An Empirical Model of Large-Batch Training", section 2.2), which `row_exponent` 0.5 makes up for. A task's
-    own `weight` multiplies the norm of its gradient.
+    task's own `weight` multiplies the norm of its gradient.
     """
 
-    reads_rows: ClassVar[bool] = True
     reads_errors: ClassVar[bool] = True
     method: Literal["equal_norms"] = "equal_norms"  # pyright: ignore[reportIncompatibleVariableOverride]
     every: int = Field(
@@ -256,17 +253,11 @@ class EqualNormsOptions(GramOptions):
         ge=0,
         description="exponent of a task's training error in the norm of its gradient; 0 treats all tasks equally",
     )
-    row_exponent: float = Field(
-        default=0.0,
-        ge=0,
-        description="exponent of the number of a task's rows in an update in the norm of its gradient; with 0.5 each "
-        "row counts the same as far as gradients are noise",
-    )
 
     def build(self, tasks: tuple[str, ...]) -> Weighting:
         from polytask.balance.weighted import EqualNorms
 
-        return EqualNorms(len(tasks), self.decay, self.priority, self.row_exponent)
+        return EqualNorms(len(tasks), self.decay, self.priority)
 
 
 class GradnormOptions(GramOptions):

@@ -83,34 +83,29 @@ class JdElementwise(Aggregator):
 
 
 class EqualNorms(Weighting):
-    """Scales the tasks' gradients to norms given by their errors and rows, using a running mean of their squared norms.
+    """Scales the tasks' gradients to norms given by their errors, using a running mean of their squared norms.
 
-    With both exponents 0 (or without errors), the norms are proportional to the tasks' own weights. The resulting
-    weights are relative: the greatest is 1.
+    Without errors, or if `priority` is 0, the norms are proportional to the tasks' own weights. The resulting weights
+    are relative: the greatest is 1.
 
     Args:
-        decay: decay of the running means; their initial bias is corrected as in Adam.
+        decay: decay of the running mean; its initial bias is corrected as in Adam.
         priority: exponent of a task's error in the norm of its gradient.
-        row_exponent: exponent of a task's mean number of rows in an update.
     """
 
-    def __init__(self, tasks: int, decay: float, priority: float, row_exponent: float) -> None:
+    def __init__(self, tasks: int, decay: float, priority: float) -> None:
         self._decay = decay
         self._priority = priority
-        self._row_exponent = row_exponent
         self._squares = np.zeros(tasks)
-        self._rows = np.zeros(tasks)
         self._steps = np.zeros(tasks, np.int64)
         self._errors: dict[int, ClassErrors] = {}
 
     def weigh(self, statistic: Statistic) -> Floats:
         places = list(statistic.tasks)
-        for mean, values in ((self._squares, statistic.gram.diagonal()), (self._rows, statistic.rows)):
-            mean[places] = self._decay * mean[places] + (1 - self._decay) * values
+        self._squares[places] = self._decay * self._squares[places] + (1 - self._decay) * statistic.gram.diagonal()
         self._steps[places] += 1
-        scale = 1 - self._decay ** self._steps[places]
-        norms, rows = np.sqrt(self._squares[places] / scale), self._rows[places] / scale
-        lengths = statistic.weights * (rows / max(rows.max(), 1.0)) ** self._row_exponent
+        norms = np.sqrt(self._squares[places] / (1 - self._decay ** self._steps[places]))
+        lengths = statistic.weights.copy()
         for number, (place, (sums, counts)) in enumerate(zip(places, statistic.errors, strict=False)):
             error = self._errors.setdefault(place, ClassErrors())
             error.add(sums, counts)
@@ -120,11 +115,10 @@ class EqualNorms(Weighting):
 
     def state_dict(self) -> dict[str, Any]:
         errors = [[place, *error.to_json()] for place, error in self._errors.items()]
-        rows, steps = self._rows.tolist(), self._steps.tolist()
-        return {"squares": self._squares.tolist(), "rows": rows, "steps": steps, "errors": errors}
+        return {"squares": self._squares.tolist(), "steps": self._steps.tolist(), "errors": errors}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._squares, self._rows = np.array(state["squares"]), np.array(state["rows"])
+        self._squares = np.array(state["squares"])
         self._steps = np.array(state["steps"], np.int64)
         self._errors = {place: ClassErrors.from_json(error) for place, *error in state["errors"]}
 
