@@ -68,10 +68,9 @@ def _is_as_good(one: RatedCandidate, best: RatedCandidate, standard_errors: Stan
     if (one.trial.passes, one.trial.size) > (best.trial.passes, best.trial.size):
         return False
     errors = standard_errors(one, best)
-    floor = best.rating.floor
+    floor, worst = best.rating.floor, best.key[0]
     mean_error = math.sqrt(sum(error**2 for error in errors.values())) / len(errors)
     if one.rating.mean < best.rating.mean - max(floor, mean_error):
         return False
-    worst = min(best.rating.worst, -floor)
     slack = errors if worst < -floor else dict.fromkeys(errors, 0.0)
     return all(min(delta, -floor) >= worst - slack[task] for task, delta in one.rating.deltas.items())

@@ -145,7 +145,7 @@ class Stages:
 
     def teach(self) -> None:
         """Train the best finalist again, with the single models as its teachers."""
-        best = self._best()
+        best = best_of(self._whole())
         teachers = list(self.state.singles.values())
         taught = Candidate(best.candidate.name + TAUGHT, best.candidate.changes)
         trial = self.plans.joint(taught, 1.0, self.state.factors[""], teachers)
@@ -223,9 +223,6 @@ class Stages:
             reasons = "; ".join(rated.failed for rated in whole)
             raise TrainingError(f"no joint model could be trained: {reasons}")
         return [rated for rated in whole if rated.rating is not None]
-
-    def _best(self) -> RatedCandidate:
-        return best_of(self._whole())
 
     def _standard_errors(self, one: RatedCandidate, other: RatedCandidate) -> dict[str, float]:
         """Return the standard error of the difference between two models on the dev rows, by task."""
