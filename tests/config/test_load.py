@@ -157,6 +157,14 @@ def test_half_of_a_surrogate_pair_is_no_name(load: Load, old: str, new: str, pla
         load(BASE.replace(old, new, 1))
 
 
+def test_half_of_a_surrogate_pair_is_no_text(load: Load) -> None:
+    refused = r"found '\\ud800'; expected text without half of a surrogate pair, which is no character"
+    with pytest.raises(ConfigError, match=rf"run\.yaml:12: train\.lr_scheduler_type: {refused}"):
+        load(BASE.replace("epochs: 2", 'lr_scheduler_type: "\\ud800"'))
+    with pytest.raises(ConfigError, match=rf"run\.yaml:1: {refused}"):
+        load(BASE + '"\\ud800": 3\n')
+
+
 @pytest.mark.parametrize("value", ["3", "[a.jsonl, {text: hi}]", "{text: hi}", "true"])
 def test_training_rows_are_files_or_rows_and_never_both(load: Load, value: str) -> None:
     found = complaint(load, BASE.replace("a.jsonl", value).replace("data: *shared", "data: {train: b.jsonl}"))

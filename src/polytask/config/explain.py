@@ -24,6 +24,7 @@ _CHOSEN_BY = {"sharing": "strategy", "schedule": "strategy", "balance": "method"
 # The expected value, by pydantic's error type.
 _EXPECTED: dict[str, str] = {
     "string_type": "text",
+    "string_unicode": "text without half of a surrogate pair, which is no character",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -61,7 +62,7 @@ def explain(error: ValidationError, data: Mapping[str, Any], places: Mapping[Pat
     # list with a mistaken item, which pydantic does not count.
     inner = {path[:length] for path in problems for length in range(len(path))}
     return [
-        f"{_place(path, places, name)}: {'.'.join(str(part) for part in path)}: {_joined(reasons)}"
+        ": ".join([_place(path, places, name), *([".".join(map(str, path))] if path else []), _joined(reasons)])
         for path, reasons in problems.items()
         if path not in inner & generic
     ]
