@@ -242,9 +242,9 @@ def measure(cut: Cut, job: str, arm: str, seed: int) -> dict[str, Any]:
 def run_all(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         cut = Cut(options.data.resolve(), Path(name))
-        for seed in options.seeds:
+        for seed in options.seeds or SEEDS:
             for job in options.jobs:
-                for arm in options.arms:
+                for arm in options.arms or [*LOOPS, "single", *ARMS]:
                     file = options.results / f"{job}-{arm}-{seed}.json"
                     found = keep(file, measure, cut, job, arm, seed)
                     if found is not None:
@@ -252,14 +252,17 @@ def run_all(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print a table a job: the main test score of each task, its mean over tasks, and the spread of that over seeds."""
+    """Print a table a job: the main test score of each task, its mean over tasks, and the spread of that over seeds.
+
+    By default of everything that is kept, also of arms whose code was not.
+    """
     for job in options.jobs:
         runs: dict[str, list[dict[str, Any]]] = {}
-        for arm in options.arms:
-            files = [options.results / f"{job}-{arm}-{seed}.json" for seed in options.seeds]
-            found = [run for run in map(kept, files) if run is not None]
-            if found:
-                runs[arm] = found
+        for file in sorted(options.results.glob(f"{job}-*.json")):
+            arm, _, seed = file.stem.removeprefix(f"{job}-").rpartition("-")
+            wanted = arm in (options.arms or [arm]) and int(seed) in (options.seeds or [int(seed)])
+            if wanted and (run := kept(file)) is not None:
+                runs.setdefault(arm, []).append(run)
         if not runs:
             continue
         tasks = list(next(iter(runs.values()))[0]["test"])
@@ -310,11 +313,10 @@ def time_updates(data: Path, job: str, arms: Sequence[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arms = [*LOOPS, "single", *ARMS]
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
-    parser.add_argument("--arms", nargs="+", default=arms)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--arms", nargs="+", help="all by default")
+    parser.add_argument("--seeds", type=int, nargs="+", help=f"{', '.join(map(str, SEEDS))} by default")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "recipe")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print the tables only")
@@ -325,11 +327,10 @@ def main() -> None:
 
         torch.set_num_threads(options.threads)
         if options.time:
-            given = options.jobs != list(JOBS), options.arms != arms
-            pair = options.arms if given[1] else ["sum", "default"]
+            pair = options.arms or ["sum", "default"]
             if len(pair) != 2 or any(arm not in ARMS for arm in pair):
                 parser.error(f"--time takes two of the arms {', '.join(ARMS)}")
-            time_updates(options.data.resolve(), options.jobs[0] if given[0] else "three", pair)
+            time_updates(options.data.resolve(), "three" if options.jobs == list(JOBS) else options.jobs[0], pair)
             return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)

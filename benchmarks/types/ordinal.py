@@ -65,15 +65,13 @@ def measure(options: argparse.Namespace, name: str, kind: str, seed: int) -> dic
     key = {"ordinal": "level", "classification": "label", "regression": "value"}[kind]
     found = [float(answer["level"][key]) for answer in answers]
     truth = [row["level"] for row in rows["test"]]
-    likeliest = {}
+    scores = {"test": scored(levels, truth, found)}
     if kind == "ordinal":
         probabilities = [answer["level"]["probabilities"] for answer in answers]
-        likeliest = {
-            "likeliest": scored(levels, truth, [float(max(one, key=one.__getitem__)) for one in probabilities])
-        }
+        scores["mode"] = scored(levels, truth, [float(max(shares, key=shares.__getitem__)) for shares in probabilities])
     return {
         "set": name, "type": kind, "seed": seed, "rows": {split: len(listed) for split, listed in rows.items()},
-        "levels": levels, "test": scored(levels, truth, found), **likeliest,
+        "levels": levels, **scores,
         "seconds": record.get("seconds"), "steps": record.get("steps"),
     }  # fmt: skip
 
@@ -83,15 +81,11 @@ def table(files: Sequence[Path]) -> str:
     found = [one for file in files if (one := kept(file)) is not None]
     lines = ["| set | type | seeds | accuracy | mae in levels | quadratic kappa |", "|---|---|---|---|---|---|"]
     for name, kind in dict.fromkeys((one["set"], one["type"]) for one in found):
-        own = [one["test"] for one in found if (one["set"], one["type"]) == (name, kind)]
-        cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
-        lines.append(f"| {name} | {kind} | {len(own)} | {' | '.join(cells)} |")
-        likeliest = [
-            one["likeliest"] for one in found if one["set"] == name and one["type"] == kind and "likeliest" in one
-        ]
-        if likeliest:
-            cells = [spread([score[metric] for score in likeliest]) for metric in METRIC_NAMES]
-            lines.append(f"| {name} | {kind}, mode | {len(likeliest)} | {' | '.join(cells)} |")
+        for scores, suffix in (("test", ""), ("mode", ", mode")):
+            own = [one[scores] for one in found if (one["set"], one["type"]) == (name, kind) and scores in one]
+            cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
+            if own:
+                lines.append(f"| {name} | {kind}{suffix} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
