@@ -83,8 +83,8 @@ def table(files: Sequence[Path]) -> str:
     for name, kind in dict.fromkeys((one["set"], one["type"]) for one in found):
         for scores, suffix in (("test", ""), ("mode", ", mode")):
             own = [one[scores] for one in found if (one["set"], one["type"]) == (name, kind) and scores in one]
-            cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
             if own:
+                cells = [spread([score[metric] for score in own]) for metric in METRIC_NAMES]
                 lines.append(f"| {name} | {kind}{suffix} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
