@@ -131,6 +131,7 @@ JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
     "three": lambda cut: three_tasks(cut, (1500, 1500, 1500), 1),
     "three_long": lambda cut: three_tasks(cut, (1500, 1500, 1500), 3),
     "sizes": lambda cut: three_tasks(cut, (500, 1000, 2000), 1),
+    "sizes_turned": lambda cut: three_tasks(cut, (2000, 1000, 500), 1),
     "snips": snips,
     "ewt": parts_of_speech,
     "columns": columns,
