@@ -16,7 +16,7 @@ from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
-from polytask.files import write_text
+from polytask.files import discard, remove, write_text
 from polytask.lock import is_held, locked
 from polytask.regular import is_file, is_folder
 from polytask.run import is_run, sweep_run
@@ -24,6 +24,8 @@ from polytask.terminal import PlainConsole
 from polytask.training.checkpoint import is_whole
 
 NOT_WHOLE = "no checkpoint is complete"
+# A file in the folder of a run whose weights were deleted after it was scored.
+NOT_KEPT = "model-not-kept.txt"
 
 
 @dataclass
@@ -47,10 +49,21 @@ class RunStore:
         return matches[0] if matches else self.folder / f"{run.label}-{run.identity}"
 
     def complete(self, folder: Path) -> bool:
-        """Whether a run is finished."""
+        """Whether a run is finished and has its model."""
         return is_file(folder / "scores.json") and is_folder(folder / "model")
 
-    def train_all(self, runs: Sequence[PlannedRun], jobs: int, failed: dict[str, str] | None = None) -> dict[str, Path]:
+    def scored(self, folder: Path) -> bool:
+        """Whether a run is finished; its model may have been deleted."""
+        return self.complete(folder) or (is_file(folder / "scores.json") and is_file(folder / NOT_KEPT))
+
+    def train_all(
+        self,
+        runs: Sequence[PlannedRun],
+        jobs: int,
+        failed: dict[str, str] | None = None,
+        *,
+        keep_models: bool = True,
+    ) -> dict[str, Path]:
         """Train the runs that are not complete, and return the folder of each by hash.
 
         Args:
@@ -58,26 +71,28 @@ class RunStore:
             jobs: number of runs to train at the same time.
             failed: filled with the reasons, by hash, of runs that cannot continue, while the others are trained;
                 without it such a reason is raised.
+            keep_models: whether the models are needed; if not, each is deleted once its run has scores and predictions.
 
         Raises:
             Interrupted: stopped by Ctrl-C, after saving.
             PolytaskError: the error of a run, with its name.
         """
-        waiting: dict[Path, PlannedRun] = {}
-        places: dict[str, Path] = {}
+        different: dict[str, PlannedRun] = {}
         for run in runs:
-            place = places.setdefault(run.identity, self.place(run))
-            if self.complete(place):
-                _sweep_complete(place)
-            else:
-                waiting.setdefault(place, run)
+            different.setdefault(run.identity, run)
+        places = {identity: self.place(run) for identity, run in different.items()}
+        waiting = {
+            places[identity]: run
+            for identity, run in different.items()
+            if not self._finished(places[identity], keep_models=keep_models)
+        }
         self.reused += len(places) - len(waiting)
         self.trained += len(waiting)
         console = PlainConsole(stderr=True, soft_wrap=True)
         for place in waiting:
             _check_begun(place, console)
         if jobs > 1 or (self.ray and waiting):
-            _RunCrew(waiting, jobs, console, failed, ray=self.ray).work()
+            _RunCrew(waiting, jobs, console, failed, ray=self.ray, keep_models=keep_models).work()
         else:
             for number, (place, run) in enumerate(waiting.items(), start=1):
                 _log(console, f"run {number} of {len(waiting)}: {place.name}, seed {run.config.train.seed}")
@@ -87,7 +102,21 @@ class RunStore:
                     if failed is None:
                         raise
                     failed[run.identity] = str(error)
+                else:
+                    if not keep_models:
+                        _drop_model(place)
         return places
+
+    def _finished(self, place: Path, *, keep_models: bool) -> bool:
+        """Tidy the folder of a run if it is finished, and return whether it is."""
+        if self.complete(place) or (self.scored(place) and not keep_models):
+            _sweep_complete(place)
+            if not keep_models:
+                _drop_model(place)
+            return True
+        if self.scored(place):
+            discard(place)  # its model is needed after all
+        return False
 
 
 def _log(console: Console, text: str) -> None:
@@ -99,6 +128,18 @@ def _sweep_complete(place: Path) -> None:
     if any(item.name.startswith(".") or item.name == "checkpoints" for item in place.iterdir()):
         with suppress(OutputError), locked(place):
             sweep_run(place)
+
+
+def _drop_model(place: Path) -> None:
+    """Delete the weights of a finished run. Its configuration, scores, predictions and logs stay."""
+    if not is_folder(place / "model"):
+        return
+    with suppress(OutputError):  # on a full disk, for one: then the model stays
+        write_text(
+            place / NOT_KEPT, "The model was deleted to save space: polytask train config.yaml repeats this run.\n"
+        )
+        discard(place / "model")  # at once, since a partly deleted one could pass for a model
+        remove(place / "best")
 
 
 def _check_begun(place: Path, console: Console) -> None:
@@ -142,6 +183,7 @@ class _RunCrew(Crew[Path]):
     Args:
         waiting: the runs to train, by folder.
         excused: filled with the reasons, by hash, of runs that cannot continue; without it the first one ends all.
+        keep_models: whether the models of finished runs are kept.
     """
 
     def __init__(
@@ -152,9 +194,10 @@ class _RunCrew(Crew[Path]):
         excused: dict[str, str] | None,
         *,
         ray: bool,
+        keep_models: bool,
     ) -> None:
         super().__init__(jobs, console, ray=ray)
-        self._waiting, self._excused = waiting, excused
+        self._waiting, self._excused, self._keep_models = waiting, excused, keep_models
         self._left = list(enumerate(waiting.items(), start=1))
 
     def next_job(self) -> ProcessJob[Path] | None:
@@ -170,6 +213,8 @@ class _RunCrew(Crew[Path]):
     def end(self, job: ProcessJob[Path], code: int) -> bool:
         if code == 0:
             _log(self.console, f"done: {job.key.name}")
+            if not self._keep_models:
+                _drop_model(job.key)
         elif code == 1 and self._excused is not None:
             self._excused[self._waiting[job.key].identity] = reason_in(job.log)
         else:

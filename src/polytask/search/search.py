@@ -244,7 +244,7 @@ class _Search:
         trial = self.plans.joint(first, shares[-1] if shares else 1.0, 1.0)
         self._open()
         self.trials.console.print(f"auto: {first.name} at {trial.cost:.2f} of a training, to see how long one takes")
-        self.trials.train([trial])
+        self.trials.train([trial], keep_models=not shares)
         seconds = self.trials.seconds_of_one()
         if seconds is None:
             raise TrainingError(self.trials.failed[trial.run.identity])

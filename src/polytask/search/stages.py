@@ -98,7 +98,7 @@ class Stages:
         }
         joint = {factor: self.plans.joint(self.candidates[0], share, factor) for factor in self.outline.rates}
         everything = [trial for trials in singles.values() for trial in trials.values()]
-        self._train("learning rates", [*everything, *joint.values()])
+        self._train("learning rates", [*everything, *joint.values()], keep_models=share == 1.0)
         for task in self.inputs.judged:
             scores = {factor: self._score(trials[task], task) for factor, trials in singles.items()}
             state.factors[task] = self._best_factor(task, scores)
@@ -149,7 +149,7 @@ class Stages:
         teachers = list(self.state.singles.values())
         taught = Candidate(best.candidate.name + TAUGHT, best.candidate.changes)
         trial = self.plans.joint(taught, 1.0, self.state.factors[""], teachers)
-        self._train(f"{best.candidate.name}, taught by the single models", [trial])
+        self._train(f"{best.candidate.name}, taught by the single models", [trial], keep_models=True)
         self.state.rated.append(self._rated(taught, trial, 1.0))
 
     def choose_winner(self) -> None:
@@ -199,8 +199,9 @@ class Stages:
             return None
         label = f"without fold {fold} of {FOLDS}: the single models and {winner.candidate.name}"
         # Students have to wait for their teachers.
-        for part in (trials[:-1], trials[-1:]) if taught else (trials,):
-            self._train(label, part)
+        if taught and not self.trials.is_scored(joint):
+            self._train(label, trials[:-1], keep_models=True)
+        self._train(label, trials, keep_models=False)
         for trial in trials:
             if self.trials.has_failed(trial):
                 raise TrainingError(self.trials.failed[trial.run.identity])
@@ -302,7 +303,7 @@ class Stages:
     def _rate(self, alive: Sequence[Candidate], share: float, label: str) -> list[RatedCandidate]:
         singles = {task: self.plans.single(task, share, self.state.factors[task]) for task in self.inputs.judged}
         joint = [self.plans.joint(candidate, share, self.state.factors[""]) for candidate in alive]
-        self._train(label, [*singles.values(), *joint])
+        self._train(label, [*singles.values(), *joint], keep_models=share == 1.0)
         for task, trial in singles.items():
             if self.trials.has_failed(trial):
                 raise TrainingError(f"{task}: its single model failed: {self.trials.failed[trial.run.identity]}")
@@ -325,10 +326,10 @@ class Stages:
     def _score(self, trial: Trial, task: str) -> float | None:
         return None if self.trials.has_failed(trial) else self.trials.scores(trial)[task]
 
-    def _train(self, label: str, trials: Sequence[Trial]) -> None:
+    def _train(self, label: str, trials: Sequence[Trial], *, keep_models: bool) -> None:
         new = {trial.run.identity: trial.cost for trial in trials if trial.run.identity not in self.trials.costs}
         self._say(f"{label}: {len(new)} runs, {sum(new.values()):.2f} trainings")
-        self.trials.train(trials)
+        self.trials.train(trials, keep_models=keep_models)
 
 
 def standing(difference: Difference, floor: float) -> Standing:

@@ -78,8 +78,12 @@ class Trials:
         arm_model = ArmModel(name, config, model.content, model.judged, model.shares)
         return Trial(name, arm_model.seeded(self.seed, teachers), rows / self.rows, size, passes, model.judged)
 
-    def train(self, trials: Sequence[Trial]) -> None:
+    def train(self, trials: Sequence[Trial], *, keep_models: bool) -> None:
         """Train the missing runs; a run that cannot be trained is recorded as failed, and the others continue.
+
+        Args:
+            trials: the runs.
+            keep_models: whether later stages read the models, and not only scores and predictions.
 
         Raises:
             Interrupted: stopped by Ctrl-C, after saving.
@@ -87,11 +91,15 @@ class Trials:
         """
         for trial in trials:
             self.costs[trial.run.identity] = trial.cost
-        self.store.train_all([trial.run for trial in trials], self.jobs, self.failed)
+        self.store.train_all([trial.run for trial in trials], self.jobs, self.failed, keep_models=keep_models)
 
     def has_failed(self, trial: Trial) -> bool:
         """Whether a run could not be trained."""
         return trial.run.identity in self.failed
+
+    def is_scored(self, trial: Trial) -> bool:
+        """Whether a run is finished; its model may have been deleted."""
+        return self.store.scored(self.folder(trial))
 
     def folder(self, trial: Trial) -> Path:
         """Return the folder of a run."""
@@ -107,7 +115,7 @@ class Trials:
         seconds, cost = 0.0, 0.0
         for identity, each in self.costs.items():
             for folder in self.store.folder.glob(f"*-{identity}"):
-                if self.store.complete(folder):
+                if self.store.scored(folder):
                     seconds += float(read_json(folder / "run.json")["seconds"])
                     cost += each
         return seconds / cost if cost else None
