@@ -107,6 +107,26 @@ def ratings(cut: Cut) -> dict[str, Any]:
     return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 2}}
 
 
+def texts(cut: Cut) -> dict[str, Any]:
+    """Only labels of whole texts."""
+    tasks = {
+        "sentiment": classes(cut("imdb", 1500)),
+        "topic": classes(cut("ag_news", 1500)),
+        "intent": classes(cut("snips", 1000), "intent"),
+    }
+    return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": 1}}
+
+
+def reviews(cut: Cut) -> dict[str, Any]:
+    """One task, as its own model."""
+    return {
+        "encoder": ENCODER,
+        "max_tokens": 64,
+        "tasks": {"sentiment": classes(cut("imdb", 1500))},
+        "train": {"epochs": 2},
+    }
+
+
 def chinese(cut: Cut) -> dict[str, Any]:
     encoder = cut.data.parent / "models" / CHINESE
     tasks = {"sentiment": classes(cut("chnsenticorp", 600)), "entities": tags(cut("weibo_ner", 600, "conll"))}
@@ -136,6 +156,8 @@ JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
     "ewt": parts_of_speech,
     "columns": columns,
     "ratings": ratings,
+    "texts": texts,
+    "reviews": reviews,
     "chinese": chinese,
     "corpus": corpus,
 }
