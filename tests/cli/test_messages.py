@@ -32,6 +32,8 @@ LABELS = ("[/b]", "[red]x[/red]", ":smile:", "a\x1b[31m")
         (["check", "CONFIG", "--max-tokens", "8"], "--set max_tokens=VALUE"),
         (["check", "CONFIG", "--set", "epochs=1"], "--set epochs: epochs: unknown key; .*did you mean 'train.epochs'?"),
         (["check", "CONFIG", "--zzz", "8"], "No such option: --zzz"),
+        (["check", "CONFIG", "train.epochs=1", "x=[a, (b)]"], r"--set train.epochs=1 --set 'x=\[a, \(b\)\]'$"),
+        (["check", "CONFIG", "more"], "unexpected extra argument"),
         (["predict", "x", "--epochs", "8"], "No such option: --epochs"),
     ],
 )

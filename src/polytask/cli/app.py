@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from typing import Annotated, Any, cast
 
 import typer
@@ -34,7 +36,10 @@ class _Commands(typer.core.TyperGroup):
         except _UsageError as error:
             _explain_missing_parameter(error)
             option, command = getattr(error, "option_name", None), getattr(error, "ctx", None)
-            if option is None or command is None or "overrides" not in {param.name for param in command.command.params}:
+            if command is None or "overrides" not in {param.name for param in command.command.params}:
+                raise
+            _explain_bare_values(error)
+            if option is None:
                 raise
             from polytask.config.explain import path_like, paths_of
 
@@ -52,6 +57,15 @@ def _explain_missing_parameter(error: Any) -> None:  # noqa: ANN401
     meaning = getattr(getattr(error, "param", None), "help", None)
     if type(error).__name__ == "MissingParameter" and meaning and not error.message:
         error.message = f"It is: {meaning}"
+
+
+def _explain_bare_values(error: Any) -> None:  # noqa: ANN401
+    """Raise UserError for values of the configuration that were given without --set."""
+    extra = re.fullmatch(r"Got unexpected extra argument\S* \((.*)\)", str(error.message), re.DOTALL)
+    values = re.findall(r"[\w.]+=.*?(?=\s[\w.]+=|$)", extra[1], re.DOTALL) if extra else []
+    if values:
+        given = " ".join(f"--set {shlex.quote(value)}" for value in values)
+        raise UserError(f"{', '.join(values)}: values of the configuration are given with --set: {given}") from None
 
 
 app = typer.Typer(
