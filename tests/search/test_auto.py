@@ -50,6 +50,19 @@ def test_it_ships_one_model_a_configuration_and_a_record(searched: Searched) -> 
     assert found.spent <= found.record["budget"] * 1.05
 
 
+def test_the_shipped_model_names_its_test_scores(searched: Searched) -> None:
+    values, found = searched
+    about = json.loads((found.model / "polytask.json").read_text("utf-8"))["about"]
+    card = (found.model / "README.md").read_text("utf-8")
+    rows = [json.loads(line) for line in Path(values["tasks"]["topic"]["data"]["test"]).read_text("utf-8").splitlines()]
+    for name, task in found.tasks.items():
+        labelled = [row for row in rows if row.get(name) is not None]
+        assert about["scores"]["test"][name][task["metric"]] == pytest.approx(task["score"], abs=1e-6)
+        assert about["data"][name]["rows"]["test"] == len(labelled)
+        assert f"| {name} | test | {task['metric']} " in card
+    assert not (found.folder / "unscored-model").exists()
+
+
 def test_a_grafted_task_answers_as_its_own_model_does(searched: Searched) -> None:
     values, found = searched
     grafted = [name for name, task in found.tasks.items() if task["lifted_by"] == "graft"]

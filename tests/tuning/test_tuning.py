@@ -50,6 +50,14 @@ def test_the_best_configuration_trains_again_to_the_same_scores(
     assert tuning.test is not None
     assert run.scores["test"] == tuning.test["scores"]
     assert json.loads(json.dumps(run.intervals["test"])) == tuning.test["intervals"]
+    trained, tuned = (
+        json.loads((place / "model" / "polytask.json").read_text("utf-8"))["about"]
+        for place in (tmp_path / "again", out)
+    )
+    assert tuned == trained
+    assert (tuning.model / "README.md").read_bytes() == (tmp_path / "again" / "model" / "README.md").read_bytes()
+    of_trial = json.loads((out / tuning.best["run"] / "model" / "polytask.json").read_text("utf-8"))["about"]
+    assert set(of_trial["scores"]) == {"dev"}
     text = ["A short text."]
     assert pt.load(tuning.model).predict(text) == pt.load(out).predict(text) == run.model.predict(text)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from polytask.artifact.description import extensions_of
 from polytask.heads import HEADS
 from polytask.model.multitask import MultiTaskModel
 from polytask.tasks import Task, head_specs
-from polytask.terms import Precision
+from polytask.terms import Precision, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +47,24 @@ class Bundle:
             "sharing": self.model.sharing.to_json(),
             "tasks": {name: task.to_json() for name, task in self.tasks.items()},
         }
+
+    def with_scores(
+        self, split: Split, scores: Mapping[str, Mapping[str, float | None]], rows: Mapping[str, int]
+    ) -> Bundle:
+        """Return the model with its scores on a split that was evaluated after training.
+
+        Args:
+            split: the split.
+            scores: scores by task and metric; tasks that are not named keep theirs.
+            rows: number of labelled rows of each of these tasks.
+        """
+        all_scores: dict[str, Any] = dict(self.about.get("scores", {}))
+        all_scores[split] = {**all_scores.get(split, {}), **scores}
+        data: dict[str, Any] = dict(self.about.get("data", {}))
+        for task in scores:
+            facts = data.get(task, {})
+            data[task] = {**facts, "rows": {**facts.get("rows", {}), split: rows[task]}}
+        return replace(self, about={**self.about, "scores": all_scores, "data": data})
 
 
 def as_learned(tasks: Mapping[str, Task], model: MultiTaskModel) -> dict[str, Task]:

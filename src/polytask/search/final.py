@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,14 @@ class FinalScores:
         splits: split of each task's rows: test, or dev for a task without test rows.
         differences: differences to the single models, by task and arm.
         rows_per_second: rows predicted for all of their tasks per second, by arm.
+        scores, rows: all scores and the number of labelled rows, by arm and task.
     """
 
     splits: Mapping[str, Split]
     differences: Mapping[str, Mapping[str, Difference]]
     rows_per_second: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, Mapping[str, float | None]]]
+    rows: Mapping[str, Mapping[str, int]]
 
 
 def look(
@@ -53,39 +56,52 @@ def look(
     splits: dict[str, Split] = {
         task: "dev" if options.data.test is None else "test" for task, options in config.tasks.items()
     }
-    lines_by_arm: dict[str, dict[str, Lines]] = {}
-    speeds: dict[str, float] = {}
+    evaluated = {arm: _Evaluated() for arm in arms}
     for arm, folders in arms.items():
-        lines_by_arm[arm], speeds[arm] = {}, 0.0
         for folder in folders:
-            lines, seconds = _answers(folder, config, splits)
-            lines_by_arm[arm] |= lines
-            speeds[arm] += seconds
-    rows = {arm: _distinct(lines) for arm, lines in lines_by_arm.items()}
+            evaluated[arm].add(folder, config, splits)
+    lines = {arm: one.lines for arm, one in evaluated.items()}
     return FinalScores(
         splits,
-        {task: _differences(task, judged[task], lines_by_arm, seed) for task in config.tasks},
-        {arm: round(rows[arm] / seconds, 1) for arm, seconds in speeds.items() if seconds},
+        {task: _differences(task, judged[task], lines, seed) for task in config.tasks},
+        {arm: round(_distinct(one.lines) / one.seconds, 1) for arm, one in evaluated.items() if one.seconds},
+        {arm: one.scores for arm, one in evaluated.items()},
+        {arm: one.rows for arm, one in evaluated.items()},
     )
 
 
-def _answers(folder: Path, config: Config, splits: Mapping[str, Split]) -> tuple[dict[str, Lines], float]:
-    """Return a model's predictions by task, and the seconds that they took."""
-    model = load(folder)
-    scorer = Scorer(model.tasks)
-    lines: dict[str, Lines] = {}
-    seconds = 0.0
-    for split in sorted(set(splits.values())):
-        tables = tables_of_split(model, _of_split(config, splits, split), split)
-        sources = [encode_table(table, model.tasks, model.tokens) for table in tables]
-        if rows_scored(sources):
+@dataclass
+class _Evaluated:
+    """Predictions of the models of an arm.
+
+    Attributes:
+        lines: predictions by task.
+        scores: scores by task.
+        rows: number of labelled rows by task.
+        seconds: seconds that the predictions took.
+    """
+
+    lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    scores: dict[str, Mapping[str, float | None]] = field(default_factory=dict[str, Mapping[str, float | None]])
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    seconds: float = 0.0
+
+    def add(self, folder: Path, config: Config, splits: Mapping[str, Split]) -> None:
+        """Predict the rows of a model's tasks."""
+        model = load(folder)
+        scorer = Scorer(model.tasks)
+        for split in sorted(set(splits.values())):
+            tables = tables_of_split(model, _of_split(config, splits, split), split)
+            sources = [encode_table(table, model.tasks, model.tokens) for table in tables]
+            if not rows_scored(sources):
+                continue
             began = time.monotonic()
             answers = scorer.answers(model.engine, sources)
-            seconds += time.monotonic() - began
-            lines |= {
-                name: list(prediction_lines(model.tasks[name], predictions)) for name, predictions in answers.items()
-            }
-    return lines, seconds
+            self.seconds += time.monotonic() - began
+            self.scores |= scorer.scores_of({name: given for name, given in answers.items() if given.labels})
+            for name, predictions in answers.items():
+                self.lines[name] = list(prediction_lines(model.tasks[name], predictions))
+                self.rows[name] = len(predictions.labels)
 
 
 def _of_split(config: Config, splits: Mapping[str, Split], split: Split) -> Config:

@@ -36,7 +36,7 @@ from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.regular import is_file
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
-from polytask.search.final import look
+from polytask.search.final import FinalScores, look
 from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import SearchOutline, outline_for, usable_shares
 from polytask.search.plans import SearchInputs, TrialPlans
@@ -262,15 +262,16 @@ class _Search:
 
     def _finish(self, state: SearchState, stages: Stages) -> AutoResult:
         """Ship the model, score it on test once, and write the record."""
-        bundle = self._ship(state)
+        bundle = self._shipped(state)
         winner = state.winner
         assert winner is not None
         arms = {
             BASELINE: list(state.singles.values()),
             WINNER: [self.trials.folder(winner.trial)],
-            SHIPPED: [self.folder / "model"],
+            SHIPPED: [self._save(bundle, "unscored-model")],
         }
         final_scores = look(self.config, arms, self.inputs.judged, self.config.train.seed)
+        self._ship(bundle, final_scores)
         parameters = count_parameters(bundle.model)
         size, passes = parameters.total / self.inputs.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.inputs.judged)
@@ -307,16 +308,28 @@ class _Search:
         self.trials.console.print(f"auto: {sentence}")
         return AutoResult(self.folder, tasks, size, passes, sentence, self.trials.spent, record)
 
-    def _ship(self, state: SearchState) -> Bundle:
-        """Assemble the model, and write it in place of an earlier one."""
+    def _shipped(self, state: SearchState) -> Bundle:
+        """Assemble the model to ship."""
         grafts = [load_bundle(model_folder(state.singles[task])) for task in state.grafted]
         base = [load_bundle(model_folder(state.base))] if state.base is not None else []
-        bundle = join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
-        temporary = self.folder / "model-new"
+        return join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
+
+    def _save(self, bundle: Bundle, name: str) -> Path:
+        """Write a model into a temporary folder."""
+        temporary = self.folder / name
         shutil.rmtree(temporary, ignore_errors=True)
         save_bundle(temporary, bundle)
-        put_in_place(temporary, self.folder / "model")
-        return bundle
+        return temporary
+
+    def _ship(self, bundle: Bundle, final_scores: FinalScores) -> None:
+        """Write the model with its test scores in place of an earlier one."""
+        tested = {
+            task: scores for task, scores in final_scores.scores[SHIPPED].items() if final_scores.splits[task] == "test"
+        }
+        if tested:
+            bundle = bundle.with_scores("test", tested, final_scores.rows[SHIPPED])
+        put_in_place(self._save(bundle, "model-new"), self.folder / "model")
+        shutil.rmtree(self.folder / "unscored-model", ignore_errors=True)
 
     def _write_config(self, stages: Stages, sentence: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the configuration of the winner, with the results of each task as comments."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.config import Config
 from polytask.config.row_files import ROWS
 from polytask.errors import OutputError
@@ -154,6 +155,22 @@ def place_model(folder: Path, run: Path) -> None:
     temporary = folder / f".placing-{run.name}"
     remove(temporary)
     shutil.copytree(run / "model", temporary, copy_function=_link)
+    put_in_place(temporary, folder / "model")
+
+
+def add_test_scores(folder: Path, test: Mapping[str, Any] | None) -> None:
+    """Write the test scores into FOLDER/model, so that its card names them; the model of the trial stays as it is.
+
+    Args:
+        test: result of `score_test`.
+    """
+    if test is None or not test.get("scores"):
+        return
+    bundle = load_bundle(folder / "model").with_scores("test", test["scores"], test["rows"])
+    sweep(folder, ".placing-")
+    temporary = folder / ".placing-scored"
+    remove(temporary)
+    save_bundle(temporary, bundle)
     put_in_place(temporary, folder / "model")
 
 

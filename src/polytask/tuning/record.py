@@ -165,4 +165,8 @@ def score_test(model: Path, config: Config) -> dict[str, Any] | None:
     except UserError as error:
         return {"problem": f"the test rows could not be scored: {error}"}
     answers = {name: given for name, given in scorer.answers(loaded.engine, sources).items() if given.labels}
-    return {"scores": scorer.scores_of(answers), "intervals": scorer.intervals_of(answers)}
+    return {
+        "scores": scorer.scores_of(answers),
+        "intervals": scorer.intervals_of(answers),
+        "rows": {name: len(given.labels) for name, given in answers.items()},
+    }

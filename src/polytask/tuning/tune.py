@@ -26,6 +26,7 @@ from polytask.tuning.crew import TrialCrew
 from polytask.tuning.folder import (
     BEST,
     RECORD,
+    add_test_scores,
     has_search,
     keep_only,
     open_search,
@@ -235,6 +236,7 @@ def _conclude(ready: _Ready, requested: int) -> dict[str, Any]:
             "of": _test_rows(ready.full),
             "scores": score_test(folder / "model", ready.full),
         }
+        add_test_scores(folder, earlier["scores"])
     record["tested"], record["test"] = {name: earlier[name] for name in ("trial", "of")}, earlier["scores"]
     write_json(folder / RECORD, record)
     return read_json(folder / RECORD)  # so that this result is identical to that of the next call
