@@ -4,13 +4,15 @@
     python -m benchmarks.conflict --seeds 14 15 16 --part 0.34
     python -m benchmarks.conflict --arms auto
     python -m benchmarks.conflict --show
+    python -m benchmarks.conflict --time
 
 Three tasks on the same label space with one shared head, each on sentences of its own: `plain` and `other` are
 sentiment; in the conflict the third is sentiment with the labels exchanged (`opposed`), otherwise it is sentiment once
 more (`third`). With heads of their own, opposed labels would be no conflict: the head would turn the sign. `single` is
 the opposed task alone, in as many updates on as many of its rows. `auto` is a search for the best plan of the conflict,
 which starts from everything shared, the head too. With `--part` a run is followed up to this share of
-its updates only. The encoder is MiniLM's lowest two layers, so that a run takes a minute. Every run is kept as a JSON
+its updates only. `--time` times updates of three tasks that agree, with and without the trial of heads, on the whole
+MiniLM. Otherwise the encoder is MiniLM's lowest two layers, so that a run takes a minute. Every run is kept as a JSON
 file in `--results`, and not made again.
 """
 
@@ -156,6 +158,17 @@ def run_all(options: argparse.Namespace) -> None:
                     print(arm, seed, found, flush=True)
 
 
+def time_trials(data: Path, rows: int) -> None:
+    """Print what the trial of heads costs: updates in which it runs against the same ones without it."""
+    from benchmarks.recipe import ENCODER, time_updates
+
+    with tempfile.TemporaryDirectory() as name:
+        write_rows(data, Path(name), rows)
+        values = {**configuration(Path(name), "third", 11), "encoder": ENCODER}
+        without = {**values, "sharing": {**values["sharing"], "head_risk": 0}}
+        time_updates(without, values, ["without a trial", "with one"])
+
+
 def told(change: dict[str, Any]) -> str:
     groups = " / ".join(" ".join(group) for group in change["groups"])
     if change["event"] == "head_split":
@@ -222,11 +235,15 @@ def main() -> None:
     parser.add_argument("--part", type=float, default=1.0, help="share of the updates to follow")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "conflict")
     parser.add_argument("--show", action="store_true", help="print the table only")
+    parser.add_argument("--time", action="store_true", help="time the trial of heads only")
     options = parser.parse_args()
     if not options.show:
         import torch
 
         torch.set_num_threads(1)
+        if options.time:
+            time_trials(options.data.resolve(), options.rows)
+            return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)
     show(options)

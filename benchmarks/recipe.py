@@ -306,32 +306,28 @@ def show(options: argparse.Namespace) -> None:
 UPDATES = 40  # five comparisons of gradients
 
 
-def time_updates(data: Path, job: str, arms: Sequence[str]) -> None:
-    """Time updates of a job under two arms, in turn."""
+def time_updates(first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Time updates of two configurations, in turn, and print the ratio of the second to the first."""
     from polytask.assemble import assemble
     from polytask.config import validate
     from polytask.training.distribution import World
     from polytask.training.events import Events
 
-    with tempfile.TemporaryDirectory() as name:
-        values = JOBS[job](Cut(data, Path(name)))
-        trainers = [
-            assemble(validate(merged(values, ARMS[arm]))).trainer(World(0, 1), None, Events(None)) for arm in arms
-        ]
-        seconds: list[list[float]] = [[], []]
-        for number in range(UPDATES + 8):
-            for trainer, found in zip(trainers, seconds, strict=True):
-                began = time.perf_counter()
-                trainer.update()
-                trainer.state.step += 1
-                if number >= 8:
-                    found.append(time.perf_counter() - began)
+    trainers = [assemble(validate(values)).trainer(World(0, 1), None, Events(None)) for values in (first, second)]
+    seconds: list[list[float]] = [[], []]
+    for number in range(UPDATES + 8):
+        for trainer, found in zip(trainers, seconds, strict=True):
+            began = time.perf_counter()
+            trainer.update()
+            trainer.state.step += 1
+            if number >= 8:
+                found.append(time.perf_counter() - began)
     # Sums over eight updates, of which one compares.
     blocks = [[sum(found[start : start + 8]) for start in range(0, UPDATES, 8)] for found in seconds]
     ratios = [new / plain for plain, new in zip(*blocks, strict=True)]
-    first, second = arms
-    print(f"eight updates: {first} {statistics.median(blocks[0]):.2f} s, {second} {statistics.median(blocks[1]):.2f} s")
-    print(f"{second} / {first}: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
+    medians = [f"{name} {statistics.median(found):.2f} s" for name, found in zip(names, blocks, strict=True)]
+    print(f"eight updates: {', '.join(medians)}")
+    print(f"{names[1]} / {names[0]}: {statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
 
 
 def main() -> None:
@@ -353,7 +349,10 @@ def main() -> None:
             pair = options.arms or ["sum", "default"]
             if len(pair) != 2 or any(arm not in ARMS for arm in pair):
                 parser.error(f"--time takes two of the arms {', '.join(ARMS)}")
-            time_updates(options.data.resolve(), "three" if options.jobs == list(JOBS) else options.jobs[0], pair)
+            job = "three" if options.jobs == list(JOBS) else options.jobs[0]
+            with tempfile.TemporaryDirectory() as name:
+                values = JOBS[job](Cut(options.data.resolve(), Path(name)))
+                time_updates(*(merged(values, ARMS[arm]) for arm in pair), pair)
             return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)
