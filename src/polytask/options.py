@@ -246,6 +246,11 @@ class DataOptions(FileOptions):
         description="NUMBER/OF, such as 1/5: this fold of the training rows is left out of training and used as test "
         "rows (cross-validation)",
     )
+    split_column: str | None = Field(
+        default=None,
+        description="column that names the split of each row: train, dev (valid, validation, val) or test; each split "
+        "then reads only its rows, and all may name the same file",
+    )
     hub: str | None = Field(default=None, description="dataset id on the Hugging Face Hub, or a dataset folder")
     config: str | None = Field(default=None, description="configuration of the hub dataset, if it has several")
     strict: bool = Field(

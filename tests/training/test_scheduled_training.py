@@ -43,8 +43,11 @@ def record_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "run.json").read_text())
 
 
-def test_each_stage_trains_its_task_ends_in_an_event_and_leaves_its_scores(job: Job, tmp_path: Path) -> None:
-    run = pt.train(chained(job, {"strategy": "sequential"}), tmp_path / "run")
+@pytest.mark.parametrize("gate", [None, {"score": {"accuracy": 0.01}}, {"plateau": 1, "limit": 3}], ids=str)
+def test_each_stage_trains_its_task_ends_in_an_event_and_leaves_its_scores(
+    job: Job, tmp_path: Path, gate: dict[str, Any] | None
+) -> None:
+    run = pt.train(chained(job, {"strategy": "sequential"}, gate), tmp_path / "run")
     log = log_of(tmp_path / "run")
     ends = {event["task"]: event["step"] for event in log if event["event"] == "stage_end"}
     assert tuple(ends) == ORDER

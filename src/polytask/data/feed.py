@@ -11,7 +11,7 @@ from typing import Any
 from polytask.classes import ClassNames
 from polytask.data.cache import file_digest, key_of
 from polytask.data.files import ReadingNotes
-from polytask.data.paths import files_of
+from polytask.data.paths import files_of, split_named
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions
@@ -81,6 +81,7 @@ class Feed:
         rows: rows given as Python objects, in place of files.
         written: options about the format of the files.
         part: the part of the rows to read; None for all.
+        split_column: column that names the split of each row; None if all rows belong to the split.
         tasks: options of the tasks that read the rows.
     """
 
@@ -92,6 +93,7 @@ class Feed:
     config: str | None
     written: FileOptions
     part: Part | None
+    split_column: str | None
     inputs: Inputs
     tasks: Mapping[str, TaskOptions]
 
@@ -107,6 +109,8 @@ class Feed:
         """A message that none of the rows carries a label, with what to do."""
         if self.part is not None:
             return self.part.lacks_labels
+        if self.split_column is not None:
+            return f"no {self.split} row carries a label: rows whose column {self.split_column!r} names this split"
         return f"no {self.split} row carries a label; check the column, or name another file"
 
     @property
@@ -120,6 +124,21 @@ class Feed:
         """Whether a row of the files belongs to the split."""
         return self.part is None or self.part.holds(text, pair)
 
+    def reads(self, place: str, values: Mapping[str, Any]) -> bool:
+        """Whether a row's split column names this split. Raises DataError if it names none."""
+        if self.split_column is None:
+            return True
+        if self.split_column not in values:
+            raise DataError(missing_column(place, self.split_column, list(values)))
+        named = split_named(values[self.split_column])
+        if named is None:
+            raise DataError(
+                f"{place}: {self.split_column} (data.split_column): found {values[self.split_column]!r}; expected "
+                "train, dev (or valid, validation, val) or test"
+            )
+        # Rows that are held out come from the training rows.
+        return named == (self.split if self.part is None else "train")
+
     def digest(self) -> str:
         """Hash the rows' content, the options that affect reading, and the paths of files, which appear in errors."""
         return key_of(self.content(), list(self.files))
@@ -127,6 +146,8 @@ class Feed:
     def content(self) -> str:
         """Hash the rows' content and the options that affect reading."""
         content: list[Any] = [str(self.rows), self.split if self.rows else None, self.part and astuple(self.part)]
+        if self.split_column is not None:
+            content += [self.split_column, self.split]
         if self.hub:
             content.extend(load_hub(self, part)._fingerprint for part in self.files)  # pyright: ignore[reportPrivateUsage]
         else:
@@ -207,9 +228,14 @@ def feeds_of(tasks: Mapping[str, TaskOptions], split: Split) -> list[Feed]:
             rows = tuple(item for item in chosen if isinstance(item, dict))
         data = task.data if not rows else task.data.model_copy(update={"hub": None, "config": None})
         written = data.file_options
-        identity = key_of(files, str(rows), data.hub, data.config, written.to_key(), str(part), str(task.inputs))
+        column = data.split_column
+        identity = key_of(
+            files, str(rows), data.hub, data.config, written.to_key(), str(part), column, str(task.inputs)
+        )
         together = {**(feeds[identity].tasks if identity in feeds else {}), name: task}
-        feeds[identity] = Feed(split, files, named, rows, data.hub, data.config, written, part, task.inputs, together)
+        feeds[identity] = Feed(
+            split, files, named, rows, data.hub, data.config, written, part, column, task.inputs, together
+        )
     return list(feeds.values())
 
 
@@ -251,6 +277,8 @@ def require_apart(tasks: Mapping[str, TaskOptions]) -> None:
     Rows that trained or chose a model say nothing about new ones. (Dev rows among the training rows are only noted.)
     """
     for name, task in tasks.items():
+        if task.data.split_column is not None:
+            continue
         tested = set(_files(name, "test", task.data.test, task.data))
         for split in ("train", "dev"):
             chosen = getattr(task.data, split) or (_HUB_SPLITS[split] if task.data.hub else None)

@@ -33,6 +33,8 @@ _OF_TOOLS = {
 }  # fmt: skip
 _SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
+# Further words for a split that are unusual in file names.
+_SPLIT_WORDS = {"training": "train", "development": "dev", "testing": "test"}
 _SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
 
 
@@ -77,6 +79,18 @@ def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
     """
     match = _SPLIT_NAMES.search(name.lower())
     return None if match is None else (_SPLITS[_SAME_SPLIT.get(match[1], match[1])], match.span(1))
+
+
+def split_named(value: object) -> Split | None:
+    """Return the split that a whole value names; None if it names none.
+
+    >>> split_named(" Valid "), split_named("Training"), split_named("train-2")
+    ('dev', 'train', None)
+    """
+    name = str(value).strip().lower()
+    name = _SPLIT_WORDS.get(name, name)
+    match = split_in(name)
+    return match[0] if match is not None and match[1] == (0, len(name)) else None
 
 
 def require_file(path: Path) -> None:

@@ -49,6 +49,8 @@ class FeedReading:
                 values = cells_of(row)
                 self.counts.columns.update(dict.fromkeys(values))
                 self.columns.see(place.rpartition(":")[0], values)
+                if not self.feed.reads(place, values):
+                    continue
                 waiting.extend(self.reader.rows_of(place, values))
             except RecursionError:
                 raise DataError(f"{place}: a value is nested too deeply; expected texts, numbers and lists") from None

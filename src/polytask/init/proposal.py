@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from polytask.data.paths import split_named
 from polytask.data.words import split_words
 from polytask.init.column import Column, columns_of
 from polytask.init.label import judge_label
 from polytask.init.sample import Sample
 from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
+from polytask.terms import Split
 
 # Common names of text columns, the most likely first.
 _TEXT_NAMES = (
@@ -28,6 +30,8 @@ _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
 _OF_NUMBERS = ("regression", "ordinal")
 # Task types at word level, with the option that names their label column.
 _OF_WORDS = {"tagging": "tags", "spans": "spans"}
+# Maximum number of different words in a column of splits.
+_MOST_SPLIT_WORDS = 6
 # Maximum number of proposed tasks.
 MOST_TASKS = 12
 
@@ -76,6 +80,7 @@ class TableOutline:
     texts: list[str]
     left_out: dict[str, str]
     sentence: str | None = None
+    splits: tuple[str, frozenset[Split]] | None = None
 
 
 def outline(sample: Sample) -> TableOutline:
@@ -84,6 +89,9 @@ def outline(sample: Sample) -> TableOutline:
     if by_token is not None:
         return _of_tokens(sample, by_token)
     columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
+    splits = _split_column(columns)
+    if splits is not None:
+        del columns[splits[0]]
     texts = _text_columns(columns)
     tag_columns, refused = find_tagging(sample, columns, texts[0].name if texts else None)
     of_tokens = {name for tags in tag_columns for name in tags.columns}
@@ -116,7 +124,19 @@ def outline(sample: Sample) -> TableOutline:
         left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
-    return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), _texts(columns, inputs, tag_columns), left_out)
+    inputs_sample = _texts(columns, inputs, tag_columns)
+    return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), inputs_sample, left_out, splits=splits)
+
+
+def _split_column(columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]] | None:
+    """Return the column that names the split of each row, if there is one."""
+    for name, column in columns.items():
+        if len(column.texts) < column.rows or column.distinct > _MOST_SPLIT_WORDS:
+            continue
+        named: set[Split | None] = {split_named(text) for text in column.labels or ()}
+        if "train" in named and len(named) > 1 and None not in named:
+            return name, frozenset(split for split in named if split is not None)
+    return None
 
 
 def _is_first_row(text: str, label: Column) -> bool:

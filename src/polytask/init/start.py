@@ -217,6 +217,11 @@ def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[
             data[split] = paths[0] if len(paths) == 1 else paths
         else:
             notes.append(f"{listed[0].path.name} is left out: {lacking}")
+    by_column = table.outline.splits if set(data) == {"train"} else None
+    if by_column is not None:
+        column, named = by_column
+        data |= {split: data["train"] for split in named}
+        notes.append(f"the column {column!r} names the rows of each split")
     if "dev" not in data:
         data["dev"] = share
         notes.append(f"{100 * share:.0f} % of the training rows are held out to choose the model by")
@@ -227,6 +232,8 @@ def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[
     options |= proposal.written
     if table.outline.sentence is not None:
         options["sentence"] = table.outline.sentence
+    if by_column is not None:
+        options["split_column"] = by_column[0]
     order: tuple[Split, ...] = ("train", "dev", "test")
     return {**{split: data[split] for split in order if split in data}, **options}, notes
 

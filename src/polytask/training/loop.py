@@ -229,8 +229,6 @@ class Trainer:
             if parts.model.sharded:
                 dev = cast("DevScores", parts.world.broadcast(dev))  # the last bits may differ
             best = self.state.snapshots.observe(self.state.step, dev, parts.model)
-            if self.over or parts.schedule.stage != self.state.stage:
-                self.state.stages.add(self.state.stage.name, self.state.step, dev.scores)
             epoch = (self.state.step - self.state.stage.first) / parts.schedule.steps_per_epoch
             parts.events.write(
                 "evaluation",
@@ -255,6 +253,9 @@ class Trainer:
         agreed = parts.world.broadcast(dev)
         assert isinstance(agreed, DevScores)
         self._update_schedule(Feedback(self.state.step, {}, agreed.scores, agreed.normalised))
+        # Only now, since a gate may open by this very evaluation.
+        if dev is not None and (self.over or parts.schedule.stage != self.state.stage):
+            self.state.stages.add(self.state.stage.name, self.state.step, dev.scores)
 
     def _log(self, window: Window, bar: Bar) -> None:
         self.parts.events.write(
