@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 import polytask as pt
+from polytask.artifact.folder import load_bundle
 from polytask.errors import ModelError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
@@ -51,16 +52,34 @@ def config(tmp_path: Path, tiny: Path) -> Path:
     return path
 
 
+def test_the_strategy_of_the_page_shares_what_it_says(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "my_strategy.py").write_text(block("python strategy"), "utf-8")
+    values = yaml.safe_load(config.read_text("utf-8"))
+    sharing = {"strategy": "last_alone", "task": "tone", "kind": "lora"}
+    train = {**values["train"], "max_steps": 2}
+    values |= {"extensions": ["my_methods", "my_strategy"], "sharing": sharing, "train": train}
+    config.write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
+    try:
+        run = pt.train(config, tmp_path / "run")
+        plan = load_bundle(tmp_path / "run" / "model").model.plan
+    finally:
+        forget()
+    assert set(run.scores["test"]) == {"rating", "tone"}
+    assert [len(level) for level in plan.levels] == [1] * plan.layers + [2]
+    assert plan.part(plan.layers, "tone") == frozenset({"tone"})
+
+
 def forget() -> None:
     """Be as a process that has not imported the module."""
     from polytask import extensions
     from polytask.registry import TABLES
 
-    sys.modules.pop("my_methods", None)
-    extensions._done.discard("my_methods")
+    for own in ("my_methods", "my_strategy"):
+        sys.modules.pop(own, None)
+        extensions._done.discard(own)
     os.environ.pop(extensions.VARIABLE, None)
     for table in TABLES.values():
-        for name in [name for name, module in table.extensions.items() if module == "my_methods"]:
+        for name in [name for name, module in table.extensions.items() if module in ("my_methods", "my_strategy")]:
             table.remove(name)
 
 
