@@ -33,6 +33,14 @@ LABELS = ("[/b]", "[red]x[/red]", ":smile:", "a\x1b[31m")
         (["check", "CONFIG", "--set", "epochs=1"], "--set epochs: epochs: unknown key; .*did you mean 'train.epochs'?"),
         (["check", "CONFIG", "--zzz", "8"], "No such option: --zzz"),
         (["check", "CONFIG", "train.epochs=1", "x=[a, (b)]"], r"--set train.epochs=1 --set 'x=\[a, \(b\)\]'$"),
+        (
+            ["check", "CONFIG", "--set", "tasks.topics.weight=2"],
+            "--set tasks.topics.weight: found the task 'topics'; .*topic",
+        ),
+        (
+            ["check", "CONFIG", "--set", "sharing.shared_layers=1"],
+            "--set sharing.shared_layers: sharing.strategy: missing",
+        ),
         (["check", "CONFIG", "more"], "unexpected extra argument"),
         (["predict", "x", "--epochs", "8"], "No such option: --epochs"),
     ],

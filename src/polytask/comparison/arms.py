@@ -10,7 +10,7 @@ from typing import Any
 from polytask.balance import BALANCERS
 from polytask.comparison.budget import Budget
 from polytask.config import Config, validate, values_of
-from polytask.config.document import Path_, apply_override
+from polytask.config.document import Path_, apply_overrides
 from polytask.errors import ConfigError, nearest
 from polytask.options import is_name
 from polytask.registry import Table
@@ -188,8 +188,7 @@ def _variant(name: str, config: Config, overrides: Sequence[str]) -> Arm:
     values, places = values_of(config), dict[Path_, str]()
     for override in overrides:
         _leave_behind(values, override)
-    for override in overrides:
-        apply_override(values, override, places)
+    apply_overrides(values, overrides, places)
     return Arm(name, {name: validate(values, places=places)}, tuple(overrides))
 
 

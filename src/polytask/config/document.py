@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import yaml
 
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, nearest
 
 Path_: TypeAlias = tuple[str | int, ...]
 
@@ -158,6 +158,22 @@ def _apart(value: Any) -> Any:  # noqa: ANN401
     return [_apart(item) for item in value] if isinstance(value, list) else value
 
 
+def apply_overrides(data: dict[str, Any], overrides: Iterable[str], places: dict[Path_, str]) -> None:
+    """Set values by their dotted paths.
+
+    Raises ConfigError if an override does not have the form path=value, or is for a task that does not exist.
+    """
+    tasks = data.get("tasks")
+    before = list(tasks) if isinstance(tasks, dict) else []
+    for override in overrides:
+        apply_override(data, override, places)
+    after = data.get("tasks")
+    for name, task in after.items() if isinstance(after, dict) and before else ():
+        place = places.get(("tasks", name), "")
+        if name not in before and place.startswith("--set") and isinstance(task, dict) and "type" not in task:
+            raise ConfigError(f"{place}: found the task {name!r}; {nearest(name, before)}")
+
+
 def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]) -> None:
     """Set one value by its dotted path. Raises ConfigError if the override does not have the form path=value."""
     key, equals, text = override.partition("=")
@@ -167,9 +183,11 @@ def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]
     place = f"--set {key.strip()}"
     value = parse(text, place)[0] if text.strip() else None
     at = data
-    for part in parts[:-1]:
+    created: list[Path_] = []
+    for depth, part in enumerate(parts[:-1], start=1):
         if at.get(part) is None:
             at[part] = {}
+            created.append(parts[:depth])
         below = at[part]
         if not isinstance(below, dict):
             kind = "a list" if isinstance(below, list) else "a single value"
@@ -178,7 +196,7 @@ def apply_override(data: dict[str, Any], override: str, places: dict[Path_, str]
     at[parts[-1]] = value
     for old in [path for path in places if path[: len(parts)] == parts]:
         del places[old]
-    places[parts] = place
+    places |= dict.fromkeys([*created, parts], place)
 
 
 def split_values(text: str, place: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from polytask.config.document import Path_, apply_override, bad_colon, parse
+from polytask.config.document import Path_, apply_overrides, bad_colon, parse
 from polytask.config.explain import explain
 from polytask.config.root import Config as Fields
 from polytask.config.root import extensions_in
@@ -94,8 +94,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, trusted: bool = Tr
         kind = "a list" if isinstance(data, list) else repr(data)
         raise ConfigError(f"{path}: found {kind}; a configuration is a mapping of keys to values")
     places = {key: f"{path}:{line}" for key, line in marks.items()}
-    for override in overrides:
-        apply_override(data, override, places)
+    apply_overrides(data, overrides, places)
     return validate(data, base=path.parent, places=places, name=str(path), trusted=trusted)
 
 
@@ -152,8 +151,7 @@ def with_fold(config: Config, number: int, of: int) -> Config:
 def override_values(values: Mapping[str, Any], overrides: Sequence[str]) -> Config:
     """Check plain values with overrides such as "train.epochs=1"; paths are relative to the working folder."""
     data, places = _copied(values), dict[Path_, str]()
-    for override in overrides:
-        apply_override(data, override, places)
+    apply_overrides(data, overrides, places)
     return validate(data, base=Path(), places=places)
 
 
