@@ -187,6 +187,7 @@ def _resolved(
     Raises ConfigError if the balancer or the schedule is impossible.
     """
     choices: tuple[ResolvedOption, ...] = ()
+    config.schedule.require_layers(model.plan.layers)
     schedule, sharing = config.schedule.build(workload), sharing_tasks(model)
     together = sum(size for name, size in workload.sizes.items() if name in sharing) / workload.rows
     train, chosen = resolve_batch_size(config.train, min(float(schedule.together), together))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,6 +135,21 @@ def test_a_gate_asks_for_metrics_of_its_task_type(kind: str, metric: str, told: 
     assert caught.value.errors()[0]["loc"] == ("gate",)
     for known in TASKS[kind].Options.metrics:
         TASKS[kind].Options.model_validate({"type": kind, "gate": {"score": {known: 0.5}}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "wanted", "told"),
+    [
+        ("classification", "accuracy", 90, "accuracy is at most 1; 90 points are 0.9"),
+        ("classification", "accuracy", 900, "accuracy is at most 1$"),
+        ("regression", "mae", -1, "mae is at least 0$"),
+    ],
+)
+def test_a_gate_that_no_score_opens_is_refused(kind: str, metric: str, wanted: float, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TASKS[kind].Options.model_validate({"type": kind, "gate": {"score": {metric: wanted}}})
+    assert re.search(told, caught.value.errors()[0]["msg"])
+    TASKS["regression"].Options.model_validate({"type": "regression", "gate": {"score": {"mae": 4, "pearson": 1}}})
 
 
 # nobody starts early

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from test_graph import graphs
 from variants import CHAIN, SEQUENTIAL, WORKLOADS, Variant, workload
 
+from polytask.errors import ConfigError
 from polytask.schedule import Schedule, Workload
 from polytask.schedule.graph import in_order
 from polytask.schedule.sequential import SequentialOptions
@@ -218,3 +219,10 @@ def test_impossible_options_are_refused(options: dict[str, Any], told: str) -> N
     with pytest.raises(ValidationError, match=told) as caught:
         SequentialOptions.model_validate({"strategy": "sequential", **options})
     assert [error["loc"] for error in caught.value.errors()] == [(key,) for key in options]
+
+
+def test_more_frozen_layers_than_there_are_are_refused() -> None:
+    options = SequentialOptions(strategy="sequential", freeze=7)
+    options.require_layers(7)
+    with pytest.raises(ConfigError, match=r"schedule.freeze: found 7 layers; the encoder has 6, accepted: 0 to 6"):
+        options.require_layers(6)

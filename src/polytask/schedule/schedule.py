@@ -34,6 +34,9 @@ class ScheduleOptions(Options, ABC):
     def build(self, workload: Workload) -> Schedule:
         """Build the schedule of a run. Raises ConfigError if the options do not fit it."""
 
+    def require_layers(self, layers: int) -> None:
+        """Raise ConfigError if an option names a layer that the encoder does not have."""
+
 
 @dataclass(frozen=True)
 class Step:

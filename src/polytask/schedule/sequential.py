@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from polytask.errors import ConfigError
 from polytask.schedule.gate import SLACK
 from polytask.schedule.graph import in_order
 from polytask.schedule.rows import ROUNDING_ROWS, passed
@@ -29,6 +30,12 @@ class SequentialOptions(ScheduleOptions):
 
     def build(self, workload: Workload) -> Schedule:
         return Sequential(self, workload)
+
+    def require_layers(self, layers: int) -> None:
+        if self.freeze > layers:
+            raise ConfigError(
+                f"schedule.freeze: found {self.freeze} layers; the encoder has {layers}, accepted: 0 to {layers}"
+            )
 
 
 class Sequential(Schedule):
@@ -90,11 +97,14 @@ class Sequential(Schedule):
         return math.ceil(self.workload.sizes[self.order[self._number]] / self._own_rows(self._number) - SLACK)
 
     def describe(self) -> list[str]:
-        return [
+        stages = [
             f"stage {number + 1}: {task}, until {self.gates.gates[task].describe()} (at most "
             f"{self._stage_steps(number)} steps)"
             for number, task in enumerate(self.order)
         ]
+        count = self.options.freeze
+        frozen = f"from stage 2 on, the embeddings and the lowest {count} layers do not train"
+        return [*stages, frozen] if count else stages
 
     def shares(self) -> Mapping[str, float]:
         return self._stage_shares(self._number)

@@ -12,7 +12,7 @@ from polytask.options import DataOptions, Options
 from polytask.registry import NameOf
 from polytask.tasks.gate import GateOptions
 from polytask.tasks.losses import LOSSES
-from polytask.tasks.metric import Level, metrics_of_type
+from polytask.tasks.metric import Level, metrics_of_type, smaller_is_better
 from polytask.terms import Inputs
 
 
@@ -41,6 +41,16 @@ Cells: TypeAlias = Annotated[
     BeforeValidator(_as_cells),
     WithJsonSchema({"anyOf": [_CELL, {"type": "array", "items": _CELL}]}),
 ]
+
+
+def _require_possible(metric: str, wanted: float) -> None:
+    """Raise ValueError for a score that no model reaches."""
+    smaller = smaller_is_better(metric)
+    if wanted < 0 if smaller else wanted > 1:
+        hint = f"; {wanted:g} points are {wanted / 100:g}" if not smaller and wanted <= 100 else ""
+        raise ValueError(
+            f"found {metric} {wanted:g} in score; {metric} is at {'least 0' if smaller else 'most 1'}{hint}"
+        )
 
 
 class TaskOptions(Options):
@@ -110,9 +120,10 @@ class TaskOptions(Options):
     @field_validator("gate")
     @classmethod
     def _gate_asks_for_known_metrics(cls, value: GateOptions | None) -> GateOptions | None:
-        for metric in (value.score or {}) if value is not None else ():
+        for metric, wanted in (value.score or {}).items() if value is not None else ():
             if metric not in cls.known_metrics():
                 raise ValueError(f"found the metric {metric!r} in score; {nearest(metric, cls.known_metrics())}")
+            _require_possible(metric, wanted)
         return value
 
     @field_validator("metric")
