@@ -81,7 +81,7 @@ def test_each_kind_of_column_becomes_its_kind_of_task(tmp_path: Path) -> None:
     assert tasks["cost"]["data"] == {"train": "reviews.csv", "dev": 0.2, "decimal": ","}
     text = (tmp_path / "first.yaml").read_text("utf-8")
     for told in (
-        "id: an identifier", "seen: days or times", "empty: empty in every row",
+        "id: an identifier", "seen: dates or times", "empty: empty in every row",
         "lang: the same in every row: en", "rare: almost empty: 1 of 120 rows", "author: 120 different texts",
     ):  # fmt: skip
         assert f"#   {told}" in text, told
@@ -125,7 +125,8 @@ def test_commas_that_may_stand_between_thousands_are_never_read_as_decimals(
 def test_a_file_without_names_of_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"{sentence(n).replace(',', '')},{'ab'[n % 2]}\n" for n in range(80)), "utf-8")
-    with pytest.raises(UserError, match=r"a: its name is one of its values: add a first line with the column names"):
+    told = r"rows.csv: the first line seems to be a row \(.*, 'a'\) and not the names of the columns"
+    with pytest.raises(UserError, match=told):
         init([path], tmp_path / "first.yaml")
 
 

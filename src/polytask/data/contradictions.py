@@ -37,7 +37,8 @@ def contradictions(split: Split, table: DataTable) -> Iterator[Finding]:
         yield Finding(
             split, name,
             "{count} rows have the text of a row with another label, such as those at {first}; no model can get all of "
-            "them right: correct the labels, or leave such rows out",
+            "them right: correct the labels, leave such rows out, or, if a text can have several labels, write them in "
+            "one cell and use `type: multilabel`",
             f"{int(concerned.sum())} of {int(labelled.sum())}",
             " and ".join(table.rows[row]["place"] for row in (first, other)),
         )  # fmt: skip

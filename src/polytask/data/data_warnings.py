@@ -13,8 +13,10 @@ from polytask.terms import DataWarning, Split
 
 # Scores on fewer rows are chance.
 _FEW_ROWS = 10
+# With so many rows, a label of one row may be a mistake.
+_MANY_ROWS = 100
 # Labels that often mean `no label`.
-_NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
+SAYS_NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?(e[-+]?[0-9]{1,2})?")
 _THOUSANDS = re.compile(r"[-+]?[0-9]{1,3}(,[0-9]{3}){1,4}(\.[0-9]{1,15})?")
 _SHOWN = 8
@@ -93,6 +95,12 @@ def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Find
     if task.labels and unseen:
         listing = few(_unseen(task, stats, unseen))
         yield finding("", tail=f"labels that training never has count as errors: {listing}")
+    if split == "train" and task.level == "row" and stats.present >= _MANY_ROWS:
+        single = [label for label in task.labels if stats.labels[label] == 1]
+        if 0 < len(single) <= _SHOWN:
+            listing = few([f"{label!r} ({stats.places.get(label, '')})" for label in single])
+            text = f"labels with a single row, perhaps by mistake (a typing error, a line of totals): {listing}"
+            yield finding("", tail=text)
     notes = task.label_notes(stats) if split == "train" else _too_little(split, task, stats)
     yield from (finding("", tail=message) for message in notes)
 
@@ -157,7 +165,7 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
     classes = {label for label in labels if label != "-1"}
     numbered = classes == {str(number) for number in range(len(classes))}
     for label in labels:
-        if label.casefold() in _NOTHING and (numbered or label != "-1") and task.level == "row":
+        if label.casefold() in SAYS_NOTHING and (numbered or label != "-1") and task.level == "row":
             yield DataWarning(
                 f"labels of {task.name}", f"{described(label)} is learned as a label; {task.nothing_hint(label)}"
             )

@@ -52,7 +52,8 @@ def format_of(path: Path) -> Format:
         raise DataError(
             f"{path}: the extension .txt does not say what the file holds; rename the file to .csv (cells with "
             "commas or semicolons between them), .tsv (tabs), .jsonl or .conll, or give `format` next to the path "
-            "(on a command line: --written format=csv)"
+            "(on a command line: --written format=csv); lines of fastText, __label__x TEXT, have to be written as one "
+            "of these"
         )
     if format_found is None:
         raise DataError(

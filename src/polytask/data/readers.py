@@ -146,7 +146,7 @@ def _is_pair(value: Any) -> bool:  # noqa: ANN401
 
 
 # Under which an object of a whole file may hold its rows.
-_NAMES_OF_ROWS = ("data", "rows", "examples", "items", "records", "instances")
+_NAMES_OF_ROWS = ("data", "rows", "examples", "items", "records", "instances", "results")
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
@@ -155,6 +155,8 @@ def _parse(file: DataFile, number: int, line: str) -> Any:  # noqa: ANN401
         return _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         hint = "; name a file with one JSON list .json, or give `format: json`" if line[0] == "[" else ""
+        if line[0] == "{" and line.rstrip().endswith("},"):
+            hint = "; remove the commas after the objects, or put the lines between [ and ] and name the file .json"
         raise DataError(
             f"{file.place(number)}: not a JSON object ({error}); expected one object per line{hint}"
         ) from None

@@ -16,7 +16,22 @@ from polytask.tasks.labels import label_text
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.terms import WordSpan
 
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([T ].*)?")
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})([T ].*)?"
+    r"|\d{4}[-/]\d{1,2}|\d{4}-?W\d{1,2}(-\d)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?|\d{4}年\d{1,2}月(\d{1,2}日.*)?",
+    re.IGNORECASE,
+)
+# The names of months and days, by their first letters in English, German, French and Spanish.
+_MONTH_OR_DAY = re.compile(
+    r"(jan|feb|m[aä]r|apr|may|mai|jun|jul|aug|sep|o[ck]t|nov|de[cz]|ene|abr|ago|dic|fév|avr|juin|juil|aoû|déc"
+    r"|mon|tue|wed|thu|fri|sat|sun)\w*",
+    re.IGNORECASE,
+)
+_BESIDE_DAYS = re.compile(r"\d{1,4}(st|nd|rd|th)?|\d{4}T\d+|[AaPp][Mm]|[A-Z]{1,5}|de|of|um|at")
+_COMPACT_DAY = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+# Seconds and milliseconds since 1970, from 2001 to 2038.
+_EPOCHS = ((1e9, 2.15e9), (1e12, 2.15e12))
+_CODE = re.compile(r"[-+]?0\d+")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
 # Commas between thousands, or before three decimals.
@@ -104,8 +119,15 @@ class Column:
         return [text.strip().replace(",", ".") for text in self.texts] if self.has_decimal_comma else self.values
 
     @cached_property
+    def code(self) -> str:
+        """A value with leading zeros, which shows that the values are codes and not numbers; "" if there is none."""
+        return next((text.strip() for text in self.texts if _CODE.fullmatch(text.strip())), "")
+
+    @cached_property
     def numbers(self) -> LabelStats | None:
         """Statistics of the values as scores; None if one of them is not a number."""
+        if self.code:
+            return None
         stats = LabelStats()
         try:
             for value in self.spelled:
@@ -136,10 +158,14 @@ class Column:
             cells.append(items)
         return cells or None
 
-    @property
+    @cached_property
     def is_dates(self) -> bool:
         """Whether the cells are dates or times."""
-        return bool(self.texts) and all(_DATE.fullmatch(text.strip()) for text in self.texts)
+        if self.numbers is not None and self.is_whole and self.distinct > 2:
+            whole = [str(value).strip().removesuffix(".0") for value in self.values]
+            spans = [span for span in _EPOCHS if span[0] <= self.numbers.low and self.numbers.high <= span[1]]
+            return bool(spans) or all(_COMPACT_DAY.fullmatch(text) for text in whole)
+        return bool(self.texts) and all(map(_is_date, self.texts))
 
     @property
     def is_addresses(self) -> bool:
@@ -158,6 +184,20 @@ class Column:
         """Whether the column's name suggests that its values identify rows."""
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower().strip("_ #")
         return not name or name.startswith("unnamed:") or _IDENTIFIER.fullmatch(name) is not None
+
+
+def _is_date(text: str) -> bool:
+    """Whether a text is a date or a time.
+
+    >>> _is_date("2024-01-05 10:00"), _is_date("Mon Apr 06 22:19:45 PDT 2009"), _is_date("May I ask 1 thing")
+    (True, True, False)
+    """
+    if _DATE.fullmatch(text.strip()):
+        return True
+    parts = re.findall(r"[^\W_]+", text) if len(text) <= 40 else []
+    named = [part for part in parts if _MONTH_OR_DAY.fullmatch(part)]
+    others = [part for part in parts if part not in named]
+    return bool(named) and any(part[0].isdigit() for part in others) and all(map(_BESIDE_DAYS.fullmatch, others))
 
 
 def columns_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Column]:

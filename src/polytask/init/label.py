@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.data.data_warnings import few
+from polytask.data.data_warnings import SAYS_NOTHING, few
 from polytask.init.column import Column
 from polytask.tasks.joined_labels import joined_labels_notes
 
@@ -28,6 +29,10 @@ _MOST_CLASSES = 200
 _ROWS_OF_CLASS, _ROWS_OF_CLASS_IN_SMALL = 5, 2
 _SMALL = 100
 _MOST_GRADES = 20
+# Stands for a missing label in many public data sets.
+_MARK = "-1"
+_PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+_NUMBER_IN = re.compile(r"(\D{0,3})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
 # With at least this share of one class, accuracy says little.
 _LOPSIDED = 0.8
 
@@ -61,9 +66,11 @@ def _nothing_to_learn(column: Column) -> str:
     if filled < 0.02 * column.rows and filled < 50:
         return f"almost empty: {filled} of {column.rows} rows hold something"
     if column.distinct == 1:
+        if filled < column.rows:
+            return f"the same in each of the {filled} rows that hold something: {_shown(column.values[0])}"
         return f"the same in every row: {_shown(column.values[0])}"
     if column.is_dates:
-        return "days or times"
+        return "dates or times"
     if column.is_addresses:
         return "addresses or keys"
     if column.may_have_thousands:
@@ -133,9 +140,21 @@ def _classes_or_numbers(column: Column) -> Labels | str:
     return Labels({"type": "regression"}, {"label": column.name}, why)
 
 
+def _without_mark(counts: Counter[str]) -> tuple[Counter[str], dict[str, Any], str]:
+    """Leave out -1 if it can only mean that a label is missing: no other number is below 0, and one is above 1.
+
+    Returns the counts of labels, options of the task, and a comment.
+    """
+    rest = Counter({label: count for label, count in counts.items() if label != _MARK})
+    numbers = [float(label) for label in rest]
+    if _MARK not in counts or not numbers or min(numbers) < 0 or max(numbers) <= 1:
+        return counts, {}, ""
+    return rest, {"unlabelled": [_MARK]}, f"; the {counts[_MARK]} rows with {_MARK} are taken for rows without a label"
+
+
 def _levels(column: Column) -> Labels:
     """Return ordered levels for a rating with few whole numbers."""
-    counts = Counter(f"{float(value):g}" for value in column.spelled)
+    counts, options, left_out = _without_mark(Counter(f"{float(value):g}" for value in column.spelled))
     levels = sorted(counts, key=float)
     scale = list(range(int(levels[0]), int(levels[-1]) + 1))
     missing = ", ".join(str(level) for level in scale if f"{level}" not in counts)
@@ -145,7 +164,8 @@ def _levels(column: Column) -> Labels:
         f"predictions with decimals use `type: regression` with `range: [{levels[0]}, {levels[-1]}]`, and for "
         "classes without an order `type: classification`"
     )
-    return Labels({"type": "ordinal"}, {"label": column.name, **({"levels": scale} if missing else {})}, why)
+    options |= {"levels": scale} if missing else {}
+    return Labels({"type": "ordinal"}, {"label": column.name, **options}, why + left_out)
 
 
 def _is_dense(column: Column) -> bool:
@@ -155,22 +175,39 @@ def _is_dense(column: Column) -> bool:
 
 
 def _classification(column: Column) -> Labels:
-    counts = column.labels or Counter()
-    most = max(counts.values()) / len(column.values)
-    options: dict[str, Any] = {}
+    counts, options, left_out = column.labels or Counter[str](), dict[str, Any](), ""
+    if column.is_whole:
+        counts, options, left_out = _without_mark(counts)
+    most = max(counts.values()) / counts.total()
     lopsided = ""
     if most >= _LOPSIDED and len(counts) == 2:
         rare = min(counts, key=lambda label: counts[label])
-        options = {"positive": rare, "metric": "f1", "threshold": "tuned"}
+        options |= {"positive": rare, "metric": "f1", "threshold": "tuned"}
         lopsided = f"; accuracy would say little, so f1 of {_shown(rare)!r} is the main metric"
     elif most >= _LOPSIDED:
-        options = {"metric": "macro_f1"}
+        options |= {"metric": "macro_f1"}
         lopsided = "; accuracy would say little, so macro_f1 is the main metric"
-    why = f"{len(counts)} classes: {_shares(counts, len(column.values))}{lopsided}"
+    why = f"{len(counts)} classes: {_shares(counts, counts.total())}{lopsided}{left_out}"
     why += "".join(f"; {note}" for note in joined_labels_notes(counts))
+    single = [label for label, count in counts.items() if count == 1]
+    if single and counts.total() >= _SMALL:
+        why += f"; found only once: {few([repr(_shown(label)) for label in single])}: mistakes, or a line of totals?"
+    why += _as_number(counts)
     if column.is_whole and len(counts) > 2:
         why += "; if the numbers are ordered, like ratings, use `type: ordinal`"
     return Labels({"type": "classification"}, {"label": column.name, **options}, why)
+
+
+def _as_number(labels: Iterable[str]) -> str:
+    """Return a comment if the labels are numbers with something else, such as 4/5, 4 stars or 30 %; otherwise ""."""
+    parts = [_NUMBER_IN.fullmatch(label.strip()) for label in labels]
+    if len(parts) > 2 and all(parts):
+        around = {(part[1].strip(), part[3].strip().removesuffix("s")) for part in parts if part}
+        if len(around) == 1 and around != {("", "")}:
+            return "; these are numbers with a unit: to predict numbers or ordered levels, write only the numbers"
+    if len(parts) > 2 and len({character for label in labels for character in label.strip()}) == 1:
+        return "; these are levels drawn by their length: write numbers, and use `type: ordinal`"
+    return ""
 
 
 def _joined(column: Column) -> Labels | str:
@@ -207,7 +244,20 @@ def _words(column: Column) -> Labels | str:
     longest = max(map(len, column.labels))
     if column.distinct <= _MOST_CLASSES and _is_dense(column) and longest <= 100:
         return _classification(column)
-    return f"{column.distinct} different texts in {len(column.values)} rows, too many to be classes"
+    why = f"{column.distinct} different texts in {len(column.values)} rows, too many to be classes"
+    if column.code:
+        return f"{why}; {column.code} has leading zeros, so they are codes and not numbers"
+    odd = Counter(text for text in column.texts if not _PLAIN_NUMBER.fullmatch(text.strip()))
+    if odd and odd.total() <= 0.1 * len(column.values):
+        words = ", ".join(json.dumps(text, ensure_ascii=False) for text in list(odd)[:5])
+        if all(text.strip().casefold() in SAYS_NOTHING for text in odd):
+            why = f"numbers; the {odd.total()} rows with {words} are taken for rows without a label"
+            return Labels({"type": "regression"}, {"label": column.name, "unlabelled": list(odd)}, why)
+        return (
+            f"numbers, except in {odd.total()} rows: {words}; to learn the numbers, write a `type: regression` task, "
+            f"with `unlabelled: [{words}]` if these rows have none"
+        )
+    return why
 
 
 def _shares(counts: Counter[str], total: int) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polytask.data.paths import split_named
 from polytask.data.words import split_words
+from polytask.errors import DataError
 from polytask.init.column import Column, columns_of
 from polytask.init.label import judge_label
 from polytask.init.sample import Sample
 from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
+from polytask.tasks.cells import brief
 from polytask.terms import Split
 
 # Common names of text columns, the most likely first.
@@ -115,7 +118,10 @@ def outline(sample: Sample) -> TableOutline:
     for column in rest:
         labels = judge_label(column) if inputs else "no column holds texts"
         if main is not None and _is_first_row(main, column):
-            labels = "its name is one of its values: add a first line with the column names, such as text,label"
+            raise DataError(
+                f"{sample.path}: the first line seems to be a row ({brief(main)}, {column.name!r}) and not the names "
+                "of the columns: add a first line with names, such as text,label"
+            )
         if isinstance(labels, str):
             left_out[column.name] = labels
         else:
@@ -139,9 +145,14 @@ def _split_column(columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]]
     return None
 
 
-def _is_first_row(text: str, label: Column) -> bool:
-    """Whether two column names seem to be the first row: a sentence, and a label that other rows have."""
-    return len(split_words(text)) > 4 and label.name.strip() in (label.labels or {})
+def _is_first_row(text: str, other: Column) -> bool:
+    """Whether two column names seem to be the first row: a sentence, and a value that fits the other column.
+
+    That is a label that other rows have, or a number above a column of numbers.
+    """
+    name = other.name.strip()
+    is_number = other.numbers is not None and re.fullmatch(r"-?\d+([.,]\d+)?", name) is not None
+    return len(split_words(text)) > 4 and (name in (other.labels or {}) or is_number)
 
 
 def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:
@@ -210,7 +221,7 @@ def _rank(name: str) -> int:
 
 def _is_not_prose(column: Column) -> bool:
     return (
-        not column.texts or column.numbers is not None or column.lists is not None
+        not column.texts or column.numbers is not None or bool(column.code) or column.lists is not None
         or column.is_dates or column.is_addresses
     )  # fmt: skip
 

@@ -81,7 +81,14 @@ def _files_of(path: Path) -> list[Path]:
     visible = sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
     files = [item for item in visible if find_format(item) is not None]
     if not files:
-        raise DataError(f"{path}: the folder holds no data file (looked for {', '.join(EXTENSIONS)})")
+        folders = [item for item in path.iterdir() if item.is_dir() and any(item.glob("*.txt"))]
+        hint = ""
+        if folders:
+            hint = (
+                f"; {len(folders)} folders in it hold texts, such as {folders[0].name}: if each is a class, write one "
+                'line per text into a jsonl file: {"text": ..., "label": the folder\'s name}'
+            )
+        raise DataError(f"{path}: the folder holds no data file (looked for {', '.join(EXTENSIONS)}){hint}")
     return files
 
 

@@ -27,6 +27,8 @@ from polytask.terms import Split
 # Shares of the training rows to hold out without a dev file; greater ones if there are few rows.
 _SHARE, _SHARES_OF_FEW, _FEW_ROWS = 0.1, (0.2, 0.3, 0.5), 300
 _FAR = f"..{os.sep}..{os.sep}.."
+# Task types with one label of the row, for which -1 can stand for no label.
+_ONE_LABEL = frozenset({"classification", "ordinal"})
 # Names that only say that a column holds labels; the task then gets the name of the files.
 _PLAIN_NAMES = frozenset({"label", "labels", "class", "target", "y", "annotation", "spans", "ner_tags"})
 # Names that are just as generic for the only label column, but distinguish it if the same rows have other tasks.
@@ -108,8 +110,22 @@ def init(
     write_text(path, as_yaml(drafts, reader, head, left_out, command, path))
     load_config(path)
     samples = [sample for table in tables for listed in table.samples.values() for sample in listed]
-    guesses = [sample.guess for sample in samples if sample.guess]
+    guesses = [*_alike(tables), *(sample.guess for sample in samples if sample.guess)]
     return InitResult(path, {draft.name: draft.options["type"] for draft in drafts}, left_out, guesses)
+
+
+def _alike(tables: Sequence[_Table]) -> Iterator[str]:
+    """Yield notes on files with the same columns, except for case, which may be parts of one data set."""
+    first: dict[frozenset[str], str] = {}
+    for table in tables:
+        sample = table.samples["train"][0]
+        columns = frozenset(name.strip().casefold() for name in sample.columns)
+        if table.outline.proposals and columns in first:
+            yield (
+                f"{first[columns]} and {sample.path.name} have the same columns, and are tasks of their own here; if "
+                "they are parts of one data set, list both in one task: train: [FILE, FILE], with equal column names"
+            )
+        first.setdefault(columns, sample.path.name)
 
 
 def _encoder(name: str, base: Path) -> str:
@@ -248,6 +264,8 @@ def _lacks(sample: Sample, proposal: Proposal) -> str:
     options = validate({"encoder": "x", "tasks": {"x": proposal.options}}).tasks["x"]
     if all(says_nothing(row.get(label), options) for row in sample.rows):
         return f"none of its rows has a {label}"
+    if options.type in _ONE_LABEL and {str(row.get(label)).strip() for row in sample.rows} == {"-1"}:
+        return f"the {label} of every row is -1, which stands for no label"
     return ""
 
 

@@ -156,7 +156,10 @@ def _columns_of_tags(sample: Sample, columns: Mapping[str, Column], tokens: str)
         if _are_tags(counts, words):
             tag_counts[name] = counts
     if sample.format == "conll":
-        tag_counts = {name: counts for name, counts in tag_counts.items() if name == "tags"}
+        # The last column is called `tags`; if only another one holds entity tags, it is meant.
+        entities = [name for name, counts in tag_counts.items() if _are_entities(counts)]
+        chosen = "tags" if "tags" in entities or not entities else entities[0]
+        tag_counts = {name: counts for name, counts in tag_counts.items() if name == chosen}
     if sample.format == "conllu":
         tag_counts = dict(
             [next((name, tag_counts[name]) for name in _CONLLU_TAGS if name in tag_counts)] if tag_counts else []
@@ -173,6 +176,11 @@ def _are_tags(counts: Counter[str], words: int) -> bool:
     if not 2 <= len(counts) <= _MOST_TAGS or "" in counts:
         return False
     return find_scheme(counts) is not None or 2 * len(counts) <= words
+
+
+def _are_entities(counts: Counter[str]) -> bool:
+    scheme = find_scheme(counts)
+    return scheme is not None and not scheme.odd
 
 
 def _why(counts: Counter[str]) -> str:
@@ -222,9 +230,19 @@ def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str]
                 return ""
             tags = (nest_words if nested else tag_words)(text, spans, None, strict=False).tags
         except ValueError as error:
-            return f"{error} (text: {brief(text)})" if labels else ""
+            return f"{error} (text: {brief(text)})" if labels or _look_like_spans(cell) else ""
         labels.update(span.label for span in (nested_spans(tags) if nested else flat_spans(tags)))
     return labels
+
+
+def _look_like_spans(cell: Any) -> bool:  # noqa: ANN401
+    """Whether the items of a cell are objects, or lists of two numbers and a text."""
+    items = cell if isinstance(cell, list) else []
+    return bool(items) and all(
+        isinstance(item, dict)
+        or (isinstance(item, list) and len(item) == 3 and sum(isinstance(part, int) for part in item) == 2)
+        for item in items
+    )
 
 
 def sentence_column(sample: Sample) -> ByToken | None:
