@@ -386,7 +386,8 @@ def test_rows_with_equal_texts_and_different_labels_are_noted(options: Build) ->
     notes = notes_of(read_tables({"it": options("classification", [*others, *rows], dev=others)}))
     assert notes == [
         "train of it: 2 of 24 rows have the text of a row with another label, such as those at train row 21 and train "
-        "row 22; no model can get all of them right: correct the labels, or leave such rows out"
+        "row 22; no model can get all of them right: correct the labels, leave such rows out, or, if a text can have "
+        "several labels, write them in one cell and use `type: multilabel`"
     ]
 
 
