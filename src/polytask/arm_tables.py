@@ -54,8 +54,15 @@ def to_csv(record: Record) -> str:
                 **values, "task": _one_line(task), "metric": result["metric"], "arm": _one_line(arm),
                 "seeds": len(values["values"]), "best": int(arm in _best(result)),
             }  # fmt: skip
-            lines.writerow(["" if cells.get(name) is None else cells[name] for name in _COLUMNS])
+            lines.writerow([_cell(cells.get(name)) for name in _COLUMNS])
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401
+    """Return a value for a CSV cell: nothing for None, and 0.0 for -0.0."""
+    if value is None:
+        return ""
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def to_latex(record: Record) -> str:

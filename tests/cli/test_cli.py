@@ -85,6 +85,8 @@ def test_stdin_streams(config: Path, call: Call, tmp_path: Path) -> None:
         (["check", "CONFIG", "--set", "train.epoch=3"], "--set train.epoch: train.epoch: unknown key; accepted: "),
         (["check", "CONFIG", "--set", "train.epochs=-1"], "found -1; should be greater than 0"),
         (["check", "CONFIG", "--set", "max_tokens=4000"], "reads at most 128 tokens"),
+        (["check", "CONFIG", "--set", "encoder=../nowhere"], "encoder: found '../nowhere', and there is no folder"),
+        (["check", "CONFIG", "--set", "encoder=~/nowhere"], "~ is not expanded: write the whole path"),
         (["check", "CONFIG", "--set", "encoder=no/where"], "cannot load the tokenizer from 'no/where'"),
         (["check", "CONFIG", "--set", "train.device=gpu"], "train.device: found 'gpu'"),
         (["check", "CONFIG", "--set", "tasks.topic.label=topics"], "no column 'topics'"),

@@ -224,3 +224,9 @@ def test_an_arm_is_compared_over_its_own_seeds() -> None:
     for key in ("values", "delta", "low", "high", "relative", "p"):
         assert getattr(both["arm"], key) == getattr(alone["arm"], key)
     assert len(both["single"].values) == 3
+
+
+def test_zero_has_no_sign_in_csv() -> None:
+    from polytask.arm_tables import _cell
+
+    assert [str(_cell(value)) for value in (-0.0, 0.0, -0.5, None, 0, "x")] == ["0.0", "0.0", "-0.5", "", "0", "x"]

@@ -46,7 +46,8 @@ def locate(encoder: str, base: Path | None = None) -> str:
     """Return the folder of the encoder named in the configuration, or the name itself if it is a hub id.
 
     A folder takes precedence, then an installed package by its name or by the hub id whose weights it holds.
-    Raises MissingExtra if the package is not installed, and ModelError if its weights have been altered.
+    Raises MissingExtra if the package is not installed, and ModelError if its weights have been altered, or for a path
+    without a folder.
     """
     folder = (base or Path()) / encoder
     if is_folder(folder):
@@ -58,6 +59,12 @@ def locate(encoder: str, base: Path | None = None) -> str:
                 return str(_verified(Path(spec.origin).parent / package.folder, package))
             if encoder == name:
                 raise MissingExtra(name, "quickstart", "this encoder")
+    if encoder.startswith((".", "/", "~", "\\")):
+        hint = "; ~ is not expanded: write the whole path" if encoder.startswith("~") else ""
+        raise ModelError(
+            f"encoder: found {encoder!r}, and there is no folder {folder}{hint}; give the folder of an encoder, an "
+            f"installed model package ({', '.join(PACKAGES)}), or the id of a hub model"
+        )
     return encoder
 
 
