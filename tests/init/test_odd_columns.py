@@ -206,3 +206,22 @@ def test_a_folder_of_texts_for_each_class_says_what_to_do(tmp_path: Path) -> Non
 def test_a_column_with_one_mark_says_how_many_rows_have_it(tmp_path: Path) -> None:
     column(tmp_path, ["x", "", ""])
     assert "value: the same in each of the 50 rows that hold something: x" in comments(tmp_path)
+
+
+def test_columns_of_0_and_1_may_be_one_task_with_several_labels(tmp_path: Path) -> None:
+    column(tmp_path, [0, 1], "rude", toxic=1)
+    assert "multilabel" not in comments(tmp_path)
+    rows = [{"text": sentence(n), "rude": n % 2, "toxic": n // 2 % 2, "threat": n // 4 % 2} for n in range(ROWS)]
+    tasks = proposed(tmp_path, write_csv(tmp_path / "rows.csv", rows))
+    assert {task["type"] for task in tasks.values()} == {"classification"}
+    assert comments(tmp_path).count("3 columns hold 0 and 1, and each is a task of its own here") == 1
+
+
+@pytest.mark.parametrize(
+    "content", ['{"train": [{"text": "a", "label": "x"}]}', '{"text": {"0": "a"}, "label": {"0": "x"}}']
+)
+def test_one_object_in_place_of_rows_is_told(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(UserError, match="rows.json holds a single object: write a list of objects"):
+        init([path], tmp_path / "first.yaml")

@@ -33,6 +33,8 @@ _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
 _OF_NUMBERS = ("regression", "ordinal")
 # Task types at word level, with the option that names their label column.
 _OF_WORDS = {"tagging": "tags", "spans": "spans"}
+# So many columns of 0 and 1 may be the labels of one multi-label task.
+_FEWEST_BINARY = 3
 # Maximum number of different words in a column of splits.
 _MOST_SPLIT_WORDS = 6
 # Maximum number of proposed tasks.
@@ -126,12 +128,32 @@ def outline(sample: Sample) -> TableOutline:
             left_out[column.name] = labels
         else:
             proposals.append(Proposal(column.name, {**labels.head, **inputs, **labels.options}, labels.why))
+    proposals = _with_hint_to_multilabel(proposals, columns)
     if main is not None and not proposals:
         left_out = {main: "holds the texts", **left_out}
     for surplus in proposals[MOST_TASKS:]:
         left_out[surplus.column] = f"could be a {surplus.options['type']} task; only {MOST_TASKS} are proposed"
     inputs_sample = _texts(columns, inputs, tag_columns)
     return TableOutline(_with_decimals(proposals[:MOST_TASKS], columns), inputs_sample, left_out, splits=splits)
+
+
+def _with_hint_to_multilabel(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:
+    """Add a comment to the first of several columns of 0 and 1, which may be the labels of one multi-label task."""
+    binary = [
+        proposal.column
+        for proposal in proposals
+        if proposal.column in columns and set(columns[proposal.column].labels or ()) == {"0", "1"}
+    ]
+    if len(binary) < _FEWEST_BINARY:
+        return list(proposals)
+    hint = (
+        f"; {len(binary)} columns hold 0 and 1, and each is a task of its own here; as one `type: multilabel`, write "
+        'the names of those with 1 into one column, as a list: ["a", "b"]'
+    )
+    return [
+        replace(proposal, why=proposal.why + hint) if proposal.column == binary[0] else proposal
+        for proposal in proposals
+    ]
 
 
 def _split_column(columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]] | None:

@@ -101,7 +101,7 @@ def init(
         drafts += _verified(table, head, drafts, base, several=len(tables) > 1)
     left_out = {_place(table, name, tables): why for table in tables for name, why in table.left_out.items()}
     if not drafts:
-        raise UserError(_nothing(files, left_out))
+        raise UserError(_nothing(files, left_out) + _shape_hint(tables))
     command = [
         *map(str, files),
         *(word for key, value in (written or {}).items() for word in ("--written", f"{key}={value}")),
@@ -158,6 +158,15 @@ def _nothing(files: Sequence[str | Path], left_out: Mapping[str, str]) -> str:
         f"{names}: found nothing to train; a task needs a column of texts (or tokens) and one of labels "
         f"({listed or 'there are no columns'})"
     )
+
+
+def _shape_hint(tables: Sequence[_Table]) -> str:
+    """Return what to do about a JSON file that holds one object instead of rows; "" if there is none."""
+    samples = [sample for table in tables for listed in table.samples.values() for sample in listed]
+    single = next((sample.path for sample in samples if sample.format == "json" and sample.count == 1), None)
+    if single is None:
+        return ""
+    return f"; {single.name} holds a single object: write a list of objects, one for each row"
 
 
 def _verified(
