@@ -9,14 +9,15 @@ import pytest
 from searching import without_times
 
 import polytask
+from polytask.artifact.description import NOT_KEPT
 from polytask.assemble import assemble
 from polytask.comparison import runs
 from polytask.comparison.arms import single_config
 from polytask.comparison.budget import planned
 from polytask.comparison.preparation import PlannedRun
-from polytask.comparison.runs import NOT_KEPT, RunStore
+from polytask.comparison.runs import RunStore
 from polytask.config import validate
-from polytask.errors import OutputError
+from polytask.errors import ModelError, OutputError
 from polytask.files import file_digest
 from polytask.page.report import report
 from polytask.search import evidence
@@ -45,6 +46,12 @@ def test_runs_without_a_fold_have_no_models(folded: polytask.AutoResult) -> None
         run = folded.folder / "runs" / name
         assert "polytask train" in (run / NOT_KEPT).read_text("utf-8")
         assert {"config.yaml", "scores.json", "predictions", "run.json"} <= {item.name for item in run.iterdir()}
+
+
+def test_asking_such_a_run_says_how_to_repeat_it(folded: polytask.AutoResult) -> None:
+    run = folded.folder / "runs" / folded.record["evidence"][0]["winner"]
+    with pytest.raises(ModelError, match="the model of this run was deleted to save space; .* repeats it"):
+        polytask.load(run)
 
 
 def test_the_single_models_and_the_whole_candidates_are_kept(folded: polytask.AutoResult) -> None:

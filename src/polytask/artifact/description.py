@@ -22,6 +22,8 @@ from polytask.terms import Precision
 
 FORM = 4
 FILE = "polytask.json"
+# A file in the folder of a run whose model was deleted after it was scored.
+NOT_KEPT = "model-not-kept.txt"
 Runtime: TypeAlias = Literal["torch", "onnx"]
 # The file with the weights, by runtime.
 WEIGHTS: dict[Runtime, str] = {"torch": "model.safetensors", "onnx": "model.onnx"}
@@ -119,6 +121,8 @@ def _hint(folder: Path) -> str:
         return ": no such folder"
     if is_folder(folder / "checkpoints"):
         return "; it is the folder of an unfinished run: continue it with `polytask train CONFIG --out RUN --resume`"
+    if is_file(folder / NOT_KEPT):
+        return "; the model of this run was deleted to save space; polytask train RUN/config.yaml --out DIR repeats it"
     inner = sorted(found.parent for found in folder.glob(f"*/{FILE}")) or sorted(
         found.parents[1] for found in folder.glob(f"*/model/{FILE}")
     )

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from polytask.api import train
+from polytask.artifact.description import NOT_KEPT
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
 from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
@@ -24,8 +25,6 @@ from polytask.terminal import PlainConsole
 from polytask.training.checkpoint import is_whole
 
 NOT_WHOLE = "no checkpoint is complete"
-# A file in the folder of a run whose weights were deleted after it was scored.
-NOT_KEPT = "model-not-kept.txt"
 
 
 @dataclass
@@ -134,10 +133,9 @@ def _drop_model(place: Path) -> None:
     """Delete the weights of a finished run. Its configuration, scores, predictions and logs stay."""
     if not is_folder(place / "model"):
         return
-    with suppress(OutputError):  # on a full disk, for one: then the model stays
-        write_text(
-            place / NOT_KEPT, "The model was deleted to save space: polytask train config.yaml repeats this run.\n"
-        )
+    with suppress(OutputError, OSError):  # on a full disk, for one: then the model stays
+        text = "The model was deleted to save space: polytask train config.yaml --out DIR repeats this run.\n"
+        write_text(place / NOT_KEPT, text)
         discard(place / "model")  # at once, since a partly deleted one could pass for a model
         remove(place / "best")
 
