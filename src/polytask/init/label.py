@@ -33,6 +33,8 @@ _MOST_GRADES = 20
 _MARK = "-1"
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 _NUMBER_IN = re.compile(r"(\D{0,3})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
+# In a column of numbers: most rows with words for no label, and with anything else.
+_MOST_UNLABELLED, _MOST_ODD = 0.5, 0.1
 # With at least this share of one class, accuracy says little.
 _LOPSIDED = 0.8
 
@@ -248,11 +250,12 @@ def _words(column: Column) -> Labels | str:
     if column.code:
         return f"{why}; {column.code} has leading zeros, so they are codes and not numbers"
     odd = Counter(text for text in column.texts if not _PLAIN_NUMBER.fullmatch(text.strip()))
-    if odd and odd.total() <= 0.1 * len(column.values):
-        words = ", ".join(json.dumps(text, ensure_ascii=False) for text in list(odd)[:5])
-        if all(text.strip().casefold() in SAYS_NOTHING for text in odd):
-            why = f"numbers; the {odd.total()} rows with {words} are taken for rows without a label"
-            return Labels({"type": "regression"}, {"label": column.name, "unlabelled": list(odd)}, why)
+    words = ", ".join(json.dumps(text, ensure_ascii=False) for text in list(odd)[:5])
+    share = odd.total() / len(column.values)
+    if 0 < share <= _MOST_UNLABELLED and all(text.strip().casefold() in SAYS_NOTHING for text in odd):
+        why = f"numbers; the {odd.total()} rows with {words} are taken for rows without a label"
+        return Labels({"type": "regression"}, {"label": column.name, "unlabelled": list(odd)}, why)
+    if 0 < share <= _MOST_ODD:
         return (
             f"numbers, except in {odd.total()} rows: {words}; to learn the numbers, write a `type: regression` task, "
             f"with `unlabelled: [{words}]` if these rows have none"
