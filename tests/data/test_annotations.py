@@ -255,6 +255,17 @@ def test_a_name_behind_an_at_sign_counts_characters_though_its_places_are_whole_
     assert "cut a word" in tagged.remarks[0]
 
 
+def test_ends_that_include_the_last_character_are_told(options: Build, jsonl: Write) -> None:
+    """In Chinese each character is a word, so such a span loses its last one: the others have to tell."""
+    inclusive = [[start, end - 1, label] for start, end, label in SPANS]
+    path = jsonl([{"text": TEXT, "label": inclusive}, {"text": TEXT, "label": SPANS}])
+    table = table_of(it=options("tagging", path, tags="label"))
+    assert table.rows["label.it"] == [[*TAGS[:5], "O", *TAGS[6:]], TAGS]
+    (remark,) = table.remarks.messages()
+    assert remark.startswith("2 spans end one character before the end of a word and were widened to it")
+    assert "include the last character, add 1 to all of them" in remark
+
+
 def test_offsets_that_cut_a_character_or_lie_outside_are_refused() -> None:
     with pytest.raises(ValueError, match=r"X at characters 1 to 3 cuts a character in two, when it counts in utf-8"):
         tag_words("éa", [[1, 3, "X"]], None, strict=False, offsets="utf-8")

@@ -28,6 +28,10 @@ WIDENED = (
     "{count} spans cut a word and were widened to whole words, the first at {place}; `strict: true` next to the path "
     "refuses them"
 )
+ONE_SHORT = (
+    "{count} spans end one character before the end of a word and were widened to it, the first at {place}; if the "
+    "ends in the file include the last character, add 1 to all of them; `strict: true` next to the path refuses them"
+)
 REPEATED = "{count} spans occur twice and count once, the first at {place}"
 SPACED = "{count} labels of spans begin or end with white space, which was left out, the first at {place}"
 # The tag of a word in place of an entity type.
@@ -152,7 +156,8 @@ def _spans_of_words(
                 raise ValueError(
                     f"the span {span} cuts the word {text[slice(*word)]!r}; move its end to that of the word"
                 )
-            remarks.append(WIDENED)
+            is_short = words[first][0] == span.start and words[end - 1][1] == span.end + 1
+            remarks.append(ONE_SHORT if is_short else WIDENED)
         placed.append((span, first, end))
     return words, placed, remarks
 
