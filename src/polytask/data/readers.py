@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from polytask.classes import ClassNames
+from polytask.data.cluener import with_spans
 from polytask.data.conll import read_conll, read_conllu
 from polytask.data.delimited import read_csv, read_tsv
 from polytask.data.files import DataFile, ReadingNotes
@@ -169,7 +170,7 @@ def _json_row(file: DataFile, number: int, value: Any) -> dict[str, Any]:  # noq
         hint = "; name a file with one JSON list .json, or give `format: json`" if number == 1 else ""
         raise DataError(f"{file.place(number)}: found {type(value).__name__}; expected one JSON object per line{hint}")
     try:
-        return row_of(value)
+        return with_spans(row_of(value))
     except ValueError as error:
         raise DataError(f"{file.place(number)}: {error}") from None
 
