@@ -164,7 +164,7 @@ def time_trials(data: Path, rows: int) -> None:
 
     with tempfile.TemporaryDirectory() as name:
         write_rows(data, Path(name), rows)
-        values = {**configuration(Path(name), "third", 11), "encoder": ENCODER}
+        values: dict[str, Any] = {**configuration(Path(name), "third", 11), "encoder": ENCODER}
         without = {**values, "sharing": {**values["sharing"], "head_risk": 0}}
         time_updates(without, values, ["without a trial", "with one"])
 

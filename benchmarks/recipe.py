@@ -352,7 +352,8 @@ def main() -> None:
             job = "three" if options.jobs == list(JOBS) else options.jobs[0]
             with tempfile.TemporaryDirectory() as name:
                 values = JOBS[job](Cut(options.data.resolve(), Path(name)))
-                time_updates(*(merged(values, ARMS[arm]) for arm in pair), pair)
+                first, second = (merged(values, ARMS[arm]) for arm in pair)
+                time_updates(first, second, pair)
             return
         options.results.mkdir(parents=True, exist_ok=True)
         run_all(options)
