@@ -60,7 +60,7 @@ def test_the_shipped_model_names_its_test_scores(searched: Searched) -> None:
         assert about["scores"]["test"][name][task["metric"]] == pytest.approx(task["score"], abs=1e-6)
         assert about["data"][name]["rows"]["test"] == len(labelled)
         assert f"| {name} | test | {task['metric']} " in card
-    assert not (found.folder / "unscored-model").exists()
+    assert not (found.folder / "model-new").exists()
 
 
 def test_a_grafted_task_answers_as_its_own_model_does(searched: Searched) -> None:

@@ -263,15 +263,16 @@ class _Search:
     def _finish(self, state: SearchState, stages: Stages) -> AutoResult:
         """Ship the model, score it on test once, and write the record."""
         bundle = self._shipped(state)
+        self._ship(bundle)  # before test rows are read, so that the model is kept whatever these hold
         winner = state.winner
         assert winner is not None
         arms = {
             BASELINE: list(state.singles.values()),
             WINNER: [self.trials.folder(winner.trial)],
-            SHIPPED: [self._save(bundle, "unscored-model")],
+            SHIPPED: [self.folder / "model"],
         }
         final_scores = look(self.config, arms, self.inputs.judged, self.config.train.seed)
-        self._ship(bundle, final_scores)
+        self._ship_scored(bundle, final_scores)
         parameters = count_parameters(bundle.model)
         size, passes = parameters.total / self.inputs.parameters, bundle.model.passes()
         single_size = sum(stages.final_single(task).size for task in self.inputs.judged)
@@ -314,22 +315,20 @@ class _Search:
         base = [load_bundle(model_folder(state.base))] if state.base is not None else []
         return join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
 
-    def _save(self, bundle: Bundle, name: str) -> Path:
-        """Write a model into a temporary folder."""
-        temporary = self.folder / name
+    def _ship(self, bundle: Bundle) -> None:
+        """Write the model in place of an earlier one."""
+        temporary = self.folder / "model-new"
         shutil.rmtree(temporary, ignore_errors=True)
         save_bundle(temporary, bundle)
-        return temporary
+        put_in_place(temporary, self.folder / "model")
 
-    def _ship(self, bundle: Bundle, final_scores: FinalScores) -> None:
-        """Write the model with its test scores in place of an earlier one."""
+    def _ship_scored(self, bundle: Bundle, final_scores: FinalScores) -> None:
+        """Write the model again with its test scores, if there are test rows."""
         tested = {
             task: scores for task, scores in final_scores.scores[SHIPPED].items() if final_scores.splits[task] == "test"
         }
         if tested:
-            bundle = bundle.with_scores("test", tested, final_scores.rows[SHIPPED])
-        put_in_place(self._save(bundle, "model-new"), self.folder / "model")
-        shutil.rmtree(self.folder / "unscored-model", ignore_errors=True)
+            self._ship(bundle.with_scores("test", tested, final_scores.rows[SHIPPED]))
 
     def _write_config(self, stages: Stages, sentence: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
         """Write the configuration of the winner, with the results of each task as comments."""
