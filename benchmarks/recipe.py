@@ -76,6 +76,16 @@ def three_tasks(cut: Cut, rows: tuple[int, int, int], epochs: float) -> dict[str
     return {"encoder": ENCODER, "max_tokens": 64, "tasks": tasks, "train": {"epochs": epochs}}
 
 
+def extreme(cut: Cut) -> dict[str, Any]:
+    """Two tasks of 100 rows beside one of 4,000."""
+    return three_tasks(cut, (100, 4000, 100), 3)
+
+
+def extreme_tags(cut: Cut) -> dict[str, Any]:
+    """The largest task is one of words."""
+    return three_tasks(cut, (100, 100, 3000), 3)
+
+
 def snips(cut: Cut) -> dict[str, Any]:
     data = cut("snips", 1000)
     tasks = {"intent": classes(data, "intent"), "slots": tags(data)}
@@ -152,6 +162,8 @@ JOBS: dict[str, Callable[[Cut], dict[str, Any]]] = {
     "three_long": lambda cut: three_tasks(cut, (1500, 1500, 1500), 3),
     "sizes": lambda cut: three_tasks(cut, (500, 1000, 2000), 1),
     "sizes_turned": lambda cut: three_tasks(cut, (2000, 1000, 500), 1),
+    "extreme": extreme,
+    "extreme_tags": extreme_tags,
     "snips": snips,
     "ewt": parts_of_speech,
     "columns": columns,
