@@ -269,8 +269,8 @@ def make_auto(folder: Path, count: int = 3) -> Path:
     steps = [
         {"task": tasks[0], "step": "lora", "lifts": False, "why": "", "size": 1.1, "passes": 1.2, "cost": 0.5,
          "dev": standing},
-        {"task": tasks[0], "step": "own_third", "lifts": True, "why": "", "size": 1.4, "passes": 1.3, "cost": 0.5,
-         "dev": {**standing, "delta": -0.001}},
+        {"task": tasks[0], "step": "own_third", "lifts": True, "taken": True, "why": "", "size": 1.4, "passes": 1.3,
+         "cost": 0.5, "dev": {**standing, "delta": -0.001}},
     ]  # fmt: skip
     value = {
         "answer": f"One model for {count} tasks, 1.4 times the size of one encoder.", "tasks": listed, "size": 1.4,

@@ -39,6 +39,14 @@ STEPS = {
     "graft": "its single model as a second trunk",
 }
 
+# What is said of a step, by whether it lifts the task, and whether it was kept.
+OUTCOMES = {
+    (True, True): Mark("lifts it", "good"),
+    (True, False): Mark("lifts it, not kept", "open"),
+    (False, True): Mark("nearest, kept", "open"),
+    (False, False): Mark("does not", "open"),
+}
+
 
 def auto_page(folder: Path) -> Page:
     """Return the page of a search folder."""
@@ -195,7 +203,7 @@ def _ladder(value: AutoForm) -> Iterator[Block]:
         return
     rows: list[list[Cell]] = []
     for item in value.ladder:
-        outcome = Mark("lifts it", "good") if item.lifts else Mark("not taken" if item.why else "does not", "open")
+        outcome = Mark("not taken", "open") if item.why else OUTCOMES[item.lifts, item.taken]
         detail = item.why or ("" if item.dev is None else f"{_signed(item.dev.delta)} points on dev")
         cells = map(_two, (item.size, item.passes, item.cost))
         rows.append([item.task, item.step.replace("_", " "), outcome, *cells, detail])

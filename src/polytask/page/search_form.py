@@ -190,6 +190,7 @@ class StepForm(Form):
     task: str
     step: str
     lifts: bool = False
+    taken: bool = False
     why: str = ""
     size: Number = None
     passes: Number = None

@@ -1,14 +1,14 @@
-"""The ladder: steps that lift a task which the best joint model leaves below the floor, cheapest first.
+"""The ladder: steps that lift tasks which the best joint model leaves below the floor, the cheapest first.
 
-Every step except the branch keeps the predictions of all other tasks bit for bit, since their weights are frozen. The
-last one, the graft, gives the task the predictions of its single model.
+Every step except the branch keeps the predictions of all other tasks bit for bit, since their weights are frozen. So
+the steps of several tasks can be combined; `polytask.search.combination` chooses among them and the single models.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
 # Length of a branch's training, as a fraction of a joint training.
 BRANCH_SHARE = 0.5
 RANK = 8
+# Steps that train a single task, low-rank parts first.
+_CHEAP: tuple[StepName, ...] = ("lora", "own_third", "own_half")
 
 
 @dataclass(frozen=True)
@@ -47,25 +49,35 @@ class Standing:
 
 @dataclass(frozen=True)
 class LadderStep:
-    """A step of the ladder that was taken, tried, or skipped.
+    """A step of the ladder that was tried, or skipped.
 
     Attributes:
-        model: folder of the model after the step, with all tasks except the grafted ones; None if there is none.
-        size, passes: size and passes of the model to ship after it, relative to one shared encoder.
+        run: folder of its run; None if there is none.
+        standing: comparison of the task with its single model; None if it was not tried.
+        size, passes: size and passes of the model with it, relative to one shared encoder.
         cost: cost in trainings of the configuration.
         lifts: whether it brings the task above the floor, and no other task below it.
+        taken: whether the shipped model has it.
         why: why it was not tried; empty if it was.
+        others: for a branch, the comparison of each other task with its single model.
     """
 
     task: str
     name: StepName
-    model: Path | None
+    run: Path | None
     standing: Standing | None
     size: float
     passes: float
     cost: float = 0.0
     lifts: bool = False
+    taken: bool = False
     why: str = ""
+    others: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+
+    @property
+    def kind(self) -> str:
+        """Kind of the task's own parts; all parts of a trunk are of the same kind."""
+        return "lora" if self.name == "lora" else "copy"
 
 
 @dataclass(frozen=True)
@@ -86,23 +98,27 @@ class ModelLimits:
         return f"it would need {' and '.join(exceeded)}" if exceeded else ""
 
 
+def worst_first(standings: Mapping[str, Standing], certainty: float) -> list[str]:
+    """Return the tasks that are not above the floor with this certainty, the worst first."""
+    below = [task for task, now in standings.items() if now.above < certainty]
+    return sorted(below, key=lambda task: standings[task].delta or 0.0)
+
+
 def _up(value: float) -> str:
     return f"{-(-value * 100 // 1) / 100:g}"
 
 
 @dataclass
 class Ladder:
-    """Lifts tasks one by one.
+    """Tries steps for the tasks below the floor.
 
     Attributes:
         config: the winner's configuration, without test rows.
         budget: budget of the configuration, which determines a task's own training.
         layers: number of encoder layers.
         folder: folder for the models of the steps.
-        singles: folder of each task's single model run.
-        sizes: sizes of the single models, relative to one shared encoder.
+        base: folder of the winner's run.
         shared: number of parameters of a model that shares everything.
-        frozen_words: size of the word embeddings if they are frozen, and thus common to all trunks; otherwise 0.
         rows: rows that pass the encoder in a training of the configuration.
         standing_of: takes a task and the folder of a run, and compares it with the single model.
         left: remaining budget.
@@ -112,91 +128,89 @@ class Ladder:
     budget: Budget
     layers: int
     folder: Path
-    singles: Mapping[str, Path]
-    sizes: Mapping[str, float]
+    base: Path
     shared: int
-    frozen_words: float
     rows: int
     limits: ModelLimits
     standing_of: Callable[[str, Path], Standing]
     left: float
     say: Callable[[str], None]
 
-    def lift(self, task: str, base: Path, grafted: Sequence[str]) -> Iterator[LadderStep]:
-        """Try steps for a task until one lifts it.
+    def climb(self, standings: Mapping[str, Standing]) -> Iterator[LadderStep]:
+        """Try steps for each task below the floor until one lifts it: the cheapest step for every task first.
+
+        All parts of a trunk are of the same kind, so where low-rank parts lift some tasks and only own layers lift
+        others, own layers are tried for the first ones too.
 
         Args:
-            task: name of the task.
-            base: folder of the model so far, with all tasks except the grafted ones.
-            grafted: names of the grafted tasks.
-
-        Yields the steps; either the last one lifts the task, or none does.
+            standings: comparison of each task of the winner with its single model.
         """
-        tasks = list(read_description(model_folder(base)).tasks)
-        others = [name for name in tasks if name != task]
-        graft = self._cost_of_grafts(grafted)
-        try:
-            trunk = self._without(task, base, others) if others else None
-        except ConfigError as error:
-            size, passes = self._cost_of(base, graft)
-            yield LadderStep(task, "graft", None, None, size, passes, why=str(error))
-            return
-        for name, mode, config in self._steps(task, others) if trunk is not None else ():
-            assert trunk is not None
-            step = self._try(task, name, mode, config, trunk, graft, others)
-            yield step
-            if step.lifts:
-                return
-        yield self._graft(task, trunk, [*grafted, task])
+        waiting = worst_first(standings, self.limits.certainty)
+        lifted: dict[str, str] = {}
+        for name in _CHEAP:
+            for task in [task for task in waiting if task not in lifted]:
+                yield from self._step(task, name, standings, lifted)
+        if "copy" in lifted.values():
+            for task in [task for task, kind in lifted.items() if kind == "lora"]:
+                for name in _CHEAP[1:]:
+                    if lifted[task] == "lora":
+                        yield from self._step(task, name, standings, lifted)
+        for task in [task for task in waiting if task not in lifted]:
+            yield from self._step(task, "branch", standings, lifted)
 
-    def _steps(self, task: str, others: Sequence[str]) -> Iterator[tuple[StepName, Mode, Config]]:
-        layers = self.layers
-        third, half = layers - max(1, layers // 3), layers // 2
-        alone = self._alone(task)
-        yield "lora", "frozen", self._extension(alone, others, shared_layers=half, kind="lora", rank=RANK)
-        yield "own_third", "frozen", self._extension(alone, others, shared_layers=third, kind="copy")
-        if half != third:
-            yield "own_half", "frozen", self._extension(alone, others, shared_layers=half, kind="copy")
+    def base_without(self, task: str) -> Path | None:
+        """Return the folder of the winner's model without a task; None if others read it."""
+        others = [name for name in read_description(model_folder(self.base)).tasks if name != task]
+        try:
+            return self._without(task, others) if others else None
+        except ConfigError:
+            return None
+
+    def _step(
+        self, task: str, name: StepName, standings: Mapping[str, Standing], lifted: dict[str, str]
+    ) -> Iterator[LadderStep]:
+        """Yield a step, if there is one of this name for the task, and note the kind of one that lifts it."""
+        trunk = self.base_without(task)
+        third, half = self.layers - max(1, self.layers // 3), self.layers // 2
+        if trunk is None or (name == "own_half" and half == third):
+            return
+        others = list(read_description(trunk).tasks)
+        layers: dict[StepName, int] = {"lora": half, "own_third": third, "own_half": half, "branch": third}
+        kind = {"kind": "lora", "rank": RANK} if name == "lora" else {"kind": "copy"}
+        values = self._everything() if name == "branch" else self._alone(task)
+        config = validate({**values, "extend": {"follow": others[0], "shared_layers": layers[name], **kind}})
+        step = self._try(task, name, config, trunk, {other: standings[other] for other in others})
+        if step.lifts:
+            lifted[task] = step.kind
+        yield step
+
+    def _everything(self) -> dict[str, Any]:
+        """Return the configuration of a branch: all tasks, for a part of a joint training."""
         values = values_of(self.config)
         train = {key: value for key, value in values.get("train", {}).items() if key != "teachers"}
         train["epochs"] = self.config.train.epochs * BRANCH_SHARE
         if "max_steps" in train:
             train["max_steps"] = max(1, round(train["max_steps"] * BRANCH_SHARE))
-        base_values = {key: value for key, value in values.items() if key != "sharing"}
-        yield (
-            "branch",
-            "joint",
-            self._extension({**base_values, "train": train}, others, shared_layers=third, kind="copy"),
-        )
+        return {**{key: value for key, value in values.items() if key != "sharing"}, "train": train}
 
     def _alone(self, task: str) -> dict[str, Any]:
         values = values_of(single_config(self.config, task, self.budget.alone(task)))
         return {key: value for key, value in values.items() if key != "sharing"}
 
-    def _extension(self, values: Mapping[str, Any], others: Sequence[str], **extend: Any) -> Config:  # noqa: ANN401
-        return validate({**values, "extend": {"follow": others[0], **extend}})
-
     def _try(
-        self,
-        task: str,
-        name: StepName,
-        mode: Mode,
-        config: Config,
-        trunk: Path,
-        graft: tuple[float, float],
-        others: Sequence[str],
+        self, task: str, name: StepName, config: Config, trunk: Path, others: Mapping[str, Standing]
     ) -> LadderStep:
         """Train one step if the budget and the limits allow it."""
+        mode: Mode = "joint" if name == "branch" else "frozen"
         try:
             assembly = assemble_extension(trunk, config, mode=mode)
         except ConfigError as error:
-            why = "an earlier step added low-rank parts, and all parts of a model must be of the same kind"
+            why = "the joint model has parts of another kind, and all parts of a model must be of the same kind"
             kinds = str(error).startswith("extend.kind")
             return LadderStep(task, name, None, None, 0.0, 0.0, why=why if kinds else str(error))
         plan = planned(assembly)
         cost = plan.steps * plan.batch_size / self.rows
-        size = count_parameters(assembly.model).total / self.shared + graft[0]
-        passes = assembly.model.passes() + graft[1]
+        size, passes = count_parameters(assembly.model).total / self.shared, assembly.model.passes()
         del assembly
         why = self.limits.refuse(size, passes)
         if not why and cost > self.left + 1e-9:
@@ -214,32 +228,15 @@ class Ladder:
             raise
         except TrainingError as error:
             return replace(tried, why=str(error))
-        standing = self.standing_of(task, place)
-        met = standing.above >= self.limits.certainty
-        if mode == "joint":  # the other tasks have been trained too
-            met = met and all(self.standing_of(other, place).above >= self.limits.certainty for other in others)
-        return replace(tried, model=place / "model", standing=standing, lifts=met)
+        now = self.standing_of(task, place)
+        changed = {other: self.standing_of(other, place) for other in others} if mode == "joint" else {}
+        certainty = self.limits.certainty
+        kept = all(one.above >= min(certainty, others[other].above) for other, one in changed.items())
+        return replace(tried, run=place, standing=now, others=changed, lifts=kept and now.above >= certainty)
 
-    def _graft(self, task: str, trunk: Path | None, grafted: Sequence[str]) -> LadderStep:
-        """Add the single model of a task as a separate trunk."""
-        size, passes = self._cost_of(trunk, self._cost_of_grafts(grafted))
-        why = self.limits.refuse(size, passes)
-        exact = Standing(0.0, 0.0, 0.0, 1.0)
-        return LadderStep(task, "graft", trunk, None if why else exact, size, passes, lifts=not why, why=why)
-
-    def _cost_of_grafts(self, grafted: Sequence[str]) -> tuple[float, float]:
-        """Return the size and passes that single models add to a model."""
-        return sum(self.sizes[task] - self.frozen_words for task in grafted), float(len(grafted))
-
-    def _cost_of(self, base: Path | None, graft: tuple[float, float]) -> tuple[float, float]:
-        if base is None:  # the first single model contains the word embeddings
-            return graft[0] + self.frozen_words, graft[1]
-        model = load_bundle(model_folder(base)).model
-        return count_parameters(model).total / self.shared + graft[0], model.passes() + graft[1]
-
-    def _without(self, task: str, base: Path, others: Sequence[str]) -> Path:
-        """Return the folder of the model without a task."""
-        source = model_folder(base)
+    def _without(self, task: str, others: Sequence[str]) -> Path:
+        """Return the folder of the winner's model without a task."""
+        source = model_folder(self.base)
         key = key_of(read_description(source).digest, list(others))[:12]
         place = self.folder / f"without-{task}-{key}"
         try:

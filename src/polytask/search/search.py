@@ -14,9 +14,7 @@ import yaml
 
 from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
-from polytask.artifact.composition import join
-from polytask.artifact.description import model_folder
-from polytask.artifact.folder import load_bundle, save_bundle
+from polytask.artifact.folder import save_bundle
 from polytask.assemble import assemble
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.budget import planned
@@ -37,6 +35,7 @@ from polytask.regular import is_file
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import FinalScores, look
+from polytask.search.lift import ModelPart, composed_of
 from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import SearchOutline, outline_for, usable_shares
 from polytask.search.plans import SearchInputs, TrialPlans
@@ -311,9 +310,8 @@ class _Search:
 
     def _shipped(self, state: SearchState) -> Bundle:
         """Assemble the model to ship."""
-        grafts = [load_bundle(model_folder(state.singles[task])) for task in state.grafted]
-        base = [load_bundle(model_folder(state.base))] if state.base is not None else []
-        return join([*base, *grafts]) if len(base) + len(grafts) > 1 else (base or grafts)[0]
+        grafts = [ModelPart(state.singles[task], (task,)) for task in state.grafted]
+        return composed_of([*state.parts, *grafts])
 
     def _ship(self, bundle: Bundle) -> None:
         """Write the model in place of an earlier one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from polytask.comparison.statistics import Difference
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
 from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
+from polytask.search.combination import Cost
 from polytask.search.evidence import Pair, added, compare, is_clear
 from polytask.search.ladder import Ladder, LadderStep, ModelLimits, Standing
+from polytask.search.lift import Lift, ModelPart
 from polytask.search.outline import FOLDS, SearchOutline, fold_cost
 from polytask.search.plans import TrialPlans
 from polytask.search.rating import Rating, advantage, rate
@@ -39,7 +40,8 @@ class SearchState:
         standings: comparison of the best joint model with the single model of each task.
         steps: steps of the ladder.
         pairs: models whose predictions the winner is judged on: those of all training rows, and those of each fold.
-        base: folder of the model to ship, without the grafted tasks.
+        parts: models that the shipped one is composed of, without those of the grafted tasks.
+        grafted: tasks that are answered by their single models.
     """
 
     factors: dict[str, float] = field(default_factory=dict[str, float])
@@ -50,7 +52,7 @@ class SearchState:
     standings: dict[str, Standing] = field(default_factory=dict[str, Standing])
     pairs: list[Pair] = field(default_factory=list[Pair])
     steps: list[LadderStep] = field(default_factory=list[LadderStep])
-    base: Path | None = None
+    parts: list[ModelPart] = field(default_factory=list[ModelPart])
     grafted: list[str] = field(default_factory=list[str])
 
 
@@ -156,7 +158,7 @@ class Stages:
         """Select the best joint model, and compare each task with its single model."""
         state, best = self.state, smallest_of_the_best(self._whole(), self._standard_errors)
         place = self.trials.folder(best.trial)
-        state.winner, state.base = best, place
+        state.winner = best
         state.pairs = [Pair(state.singles, place)]
         self._stand()
 
@@ -234,51 +236,41 @@ class Stages:
         }
 
     def climb(self) -> None:
-        """Lift the tasks that lie below the floor, the worst first."""
+        """Lift the tasks that lie below the floor: try steps for each, and choose among all of them together."""
         state, options = self.state, self.inputs.options
         limits = ModelLimits(options.max_size, options.max_passes, options.certainty)
-        below = [task for task, one in state.standings.items() if one.above < options.certainty]
-        if not below:
-            return
         assert state.winner is not None
-        factors = self.plans.rate_options(state.factors[""])
+        winner = self.trials.folder(state.winner.trial)
+        state.parts = [ModelPart(winner, tuple(state.standings))]
+        if all(now.above >= options.certainty for now in state.standings.values()):
+            return
         ladder = Ladder(
-            config=state.winner.candidate.config(self.inputs.config, factors),
+            config=state.winner.candidate.config(self.inputs.config, self.plans.rate_options(state.factors[""])),
             budget=self.inputs.budget,
             layers=self.inputs.layers,
             folder=self.folder / "ladder",
-            singles=state.singles,
-            sizes={task: self.final_single(task).size for task in self.inputs.judged},
+            base=winner,
             shared=self.inputs.parameters,
-            frozen_words=self.inputs.frozen_words,
             rows=self.trials.rows,
             limits=limits,
             standing_of=self.standing_of,
             left=self.ladder_budget,
             say=self._say,
         )
-        for task in sorted(below, key=lambda one: state.standings[one].delta or 0.0):
-            self._lift(ladder, task)
-
-    def _lift(self, ladder: Ladder, task: str) -> None:
-        state = self.state
-        assert state.base is not None
-        steps = list(ladder.lift(task, state.base, state.grafted))
-        state.steps += steps
-        for step in steps:
+        for step in ladder.climb(state.standings):
+            state.steps.append(step)
             if step.cost and not step.why:
-                self.trials.others[f"{task}-{step.name}"] = step.cost
-        last = steps[-1]
-        if last.lifts and last.name == "graft":
-            state.grafted.append(task)
-            state.base, state.standings[task] = last.model, Standing(0.0, 0.0, 0.0, 1.0)
-            return
-        taken = last if last.lifts else _nearest(steps, state.standings[task])
-        if taken is not None and taken.model is not None and taken.standing is not None:
-            state.base, state.standings[task] = taken.model, taken.standing
-            if taken.name == "branch":
-                others = [name for name in state.standings if name != task and name not in state.grafted]
-                state.standings |= {name: self.standing_of(name, taken.model.parent) for name in others}
+                self.trials.others[f"{step.task}-{step.name}"] = step.cost
+        lift = Lift(ladder, state.singles, self._costs_of_singles(), self.inputs.options.floor / 100)
+        chosen = lift.choose(state.standings, state.steps)
+        state.standings, state.grafted, state.parts = chosen.standings, list(chosen.grafted), lift.parts(chosen)
+        state.steps = lift.told(chosen, state.steps)
+
+    def _costs_of_singles(self) -> tuple[dict[str, Cost], Cost]:
+        """Return what the single model of each task adds to a model, and what all of them together cost."""
+        words = self.inputs.frozen_words
+        each = {task: Cost(self.final_single(task).size - words, 1.0) for task in self.inputs.judged}
+        return each, sum(each.values(), Cost(words, 0.0))
 
     def standing_of(self, task: str, folder: Path) -> Standing:
         """Compare a task in a model derived from the winner with its single model, on dev rows and the known pairs."""
@@ -342,18 +334,3 @@ def standing(difference: Difference, floor: float) -> Standing:
     replicates = difference.replicates
     above = float((replicates >= -floor / 100).mean()) if difference.delta is not None else 0.0
     return Standing(difference.delta, difference.low, difference.high, above)
-
-
-def _nearest(steps: Sequence[LadderStep], now: Standing) -> LadderStep | None:
-    """Return the step that came closest to the floor without affecting other tasks; None if none is better."""
-    tried = [one for one in steps if one.model is not None and one.standing is not None and one.name != "branch"]
-    better = partial(_is_better, now=now)
-    return max(filter(better, tried), key=lambda one: _delta(one.standing), default=None)
-
-
-def _is_better(step: LadderStep, now: Standing) -> bool:
-    return _delta(step.standing) > _delta(now)
-
-
-def _delta(standing: Standing | None) -> float:
-    return float("-inf") if standing is None or standing.delta is None else standing.delta

@@ -11,6 +11,14 @@ from polytask.comparison.verdict import points
 from polytask.search.search import AutoResult
 from polytask.tables import add_number, grid
 
+# What is said of a step, by whether it lifts the task, and whether it was kept.
+_OUTCOMES = {
+    (True, True): "lifts it above the floor",
+    (True, False): "lifts it above the floor, but is not part of the best combination within the limits",
+    (False, True): "comes nearest, and is kept",
+    (False, False): "does not lift it",
+}
+
 
 def show_search(result: AutoResult, out: Console) -> None:
     """Print the result, a table of the tasks, a table of the candidates, and the notes."""
@@ -50,7 +58,7 @@ def _step(step: Mapping[str, Any]) -> str:
         return f"{start} was not taken: {step['why']}"
     dev = step["dev"]
     gain = "" if dev is None else f", {_points(dev['delta'])} points on dev"
-    return f"{start}: {'lifts it above the floor' if step['lifts'] else 'does not lift it'}{gain}"
+    return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}"
 
 
 def _score(value: float | None) -> str:

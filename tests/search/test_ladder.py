@@ -1,0 +1,158 @@
+"""The ladder of a search: steps of several tasks in one model, each answering as its own run does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import polytask
+from polytask.artifact.folder import load_bundle
+from polytask.model.parameters import count_parameters
+from polytask.search.ladder import Standing
+from polytask.search.stages import Stages
+from samples import corpus_rows, write_jsonl
+
+WORSE, BETTER, ABOVE = Standing(-0.03, -0.05, -0.01, 0.0), Standing(-0.02, -0.04, 0.0, 0.1), Standing(0.0, 0, 0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> dict[str, Any]:
+    """A configuration of three tasks."""
+    folder = tmp_path_factory.mktemp("three")
+    rows = corpus_rows(48)
+    for split, part in (("train", rows[:24]), ("dev", rows[24:36]), ("test", rows[36:])):
+        write_jsonl(folder / f"{split}.jsonl", [{**row, "again": row.get("topic")} for row in part])
+    data = {split: str(folder / f"{split}.jsonl") for split in ("train", "dev", "test")}
+    labels = ("sentiment", "topic", "again")
+    tasks = {label: {"type": "classification", "data": data, "label": label} for label in labels}
+    train = {"epochs": 2, "batch_size": 8, "seed": 5, "precision": "fp32"}
+    return {"encoder": str(tiny), "max_tokens": 48, "tasks": tasks, "train": train}
+
+
+Judge = Callable[[str, str], Standing]
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Judge], None]:
+    """Let a function of the task and the folder's name say how tasks compare: in the winner, and after each step.
+
+    The ladder gets five trainings.
+    """
+
+    def judge(function: Judge) -> None:
+        def stand(self: Stages) -> None:
+            self.state.standings = {task: function(task, "") for task in self.inputs.judged}
+            self.outline = replace(self.outline, ladder=5.0)
+
+        def standing_of(self: Stages, task: str, folder: Path) -> Standing:
+            del self
+            return function(task, folder.name)
+
+        monkeypatch.setattr(Stages, "_stand", stand)
+        monkeypatch.setattr(Stages, "standing_of", standing_of)
+
+    return judge
+
+
+def probabilities(folder: Path, task: str, texts: list[str]) -> list[Any]:
+    return [answer[task] for answer in polytask.load(folder).predict(texts)]
+
+
+TEXTS = ["A luminous film.", "The phone broke after a day.", "Rates rise again, the bank says."]
+
+
+def test_steps_of_two_tasks_are_combined_and_each_answers_as_its_run(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        if task == "again" or place.startswith(f"{task}-own_third"):
+            return ABOVE
+        return WORSE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4)
+    assert [(step["task"], step["step"], step["taken"]) for step in found.record["ladder"]] == [
+        ("sentiment", "lora", False), ("topic", "lora", False),
+        ("sentiment", "own_third", True), ("topic", "own_third", True),
+    ]  # fmt: skip
+    assert {task: row["lifted_by"] for task, row in found.tasks.items()} == {
+        "sentiment": "own_third", "topic": "own_third", "again": None,
+    }  # fmt: skip
+    for task in ("sentiment", "topic"):
+        (run,) = (found.folder / "ladder").glob(f"{task}-own_third-*")
+        assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+    winner = found.folder / [row["run"] for row in found.record["candidates"] if row["share"] == 1][-1]
+    assert probabilities(found.model, "again", TEXTS) == probabilities(winner, "again", TEXTS)
+    bundle = load_bundle(found.model)
+    assert found.passes == bundle.model.passes() < 3
+    assert found.size == pytest.approx(count_parameters(bundle.model).total / bundle.model.size_of_single(), abs=1e-4)
+
+
+def test_where_one_task_needs_own_layers_another_gets_them_instead_of_low_rank_parts(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        lifts = {"sentiment": ("lora", "own_third"), "topic": ("own_third",), "again": ("",)}
+        return ABOVE if any(place.startswith(f"{task}-{step}" if step else "") for step in lifts[task]) else WORSE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4)
+    assert {task: row["lifted_by"] for task, row in found.tasks.items()} == {
+        "sentiment": "own_third", "topic": "own_third", "again": None,
+    }  # fmt: skip
+    (low,) = [step for step in found.record["ladder"] if step["task"] == "sentiment" and step["step"] == "lora"]
+    assert low["lifts"]
+    assert not low["taken"]
+
+
+def test_a_branch_is_the_base_if_it_leaves_the_worst_task_best(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        if place.startswith("topic-branch"):
+            return ABOVE
+        return WORSE if task == "topic" else ABOVE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4, max_size=1.9)
+    assert found.tasks["topic"]["lifted_by"] == "branch"
+    (run,) = (found.folder / "ladder").glob("topic-branch-*")
+    for task in three["tasks"]:
+        assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+
+
+def test_a_branch_that_puts_another_task_below_the_floor_is_not_taken(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        if place.startswith("topic-branch"):
+            return WORSE if task == "again" else ABOVE
+        return BETTER if task == "topic" else ABOVE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4, max_size=1.9)
+    assert found.tasks["topic"]["lifted_by"] is None
+    assert found.tasks["topic"]["below_floor"]
+    assert "--max-size 2" in found.tasks["topic"]["would_need"]
+    assert not any(step["taken"] for step in found.record["ladder"])
+
+
+def test_the_nearest_step_is_kept_where_none_lifts(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        if place.startswith("topic-own"):
+            return BETTER if task == "topic" else ABOVE
+        return WORSE if task == "topic" else ABOVE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4, max_size=1.9)
+    assert found.tasks["topic"]["lifted_by"] is None
+    assert found.tasks["topic"]["dev"]["delta"] == -0.02
+    (kept,) = [step for step in found.record["ladder"] if step["taken"]]
+    assert kept["step"].startswith("own")
+    assert not kept["lifts"]
