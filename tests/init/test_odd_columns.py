@@ -88,11 +88,13 @@ def test_labels_that_remind_of_dates_are_classes(tmp_path: Path, labels: list[st
     [
         ([1, 2, 3, 4, 5, -1], "rating", "ordinal", True),
         ([0, 1, 2, 3, -1], "group", "classification", True),
+        ([0.0, 1.0, 2.0, 3.0, -1.0], "group", "classification", True),
+        ([1.0, 2.0, 3.0, 4.0, 5.0, -1.0], "rating", "ordinal", True),
         ([-1, 0, 1], "group", "classification", False),
         ([-2, -1, 0, 1, 2], "rating", "ordinal", False),
     ],
 )
-def test_minus_one_that_means_no_label(tmp_path: Path, values: list[int], name: str, kind: str, marked: bool) -> None:
+def test_minus_one_that_means_no_label(tmp_path: Path, values: list[float], name: str, kind: str, marked: bool) -> None:
     task = column(tmp_path, values, name)[name]
     assert task["type"] == kind
     assert task.get("unlabelled") == (["-1"] if marked else None)
@@ -100,10 +102,11 @@ def test_minus_one_that_means_no_label(tmp_path: Path, values: list[int], name: 
     assert "levels" not in task
 
 
-def test_a_test_file_whose_labels_are_withheld_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("withheld", ["-1", "-1.0"])
+def test_a_test_file_whose_labels_are_withheld_is_left_out(tmp_path: Path, withheld: str) -> None:
     rows = [{"text": sentence(n), "label": n % 4} for n in range(ROWS)]
     train = write_csv(tmp_path / "train.csv", rows)
-    test = write_csv(tmp_path / "test.csv", [{**row, "label": -1} for row in rows[:50]])
+    test = write_csv(tmp_path / "test.csv", [{**row, "label": withheld} for row in rows[:50]])
     (task,) = proposed(tmp_path, train, test).values()
     assert "test" not in task["data"]
     assert "test.csv is left out: the label of every row is -1, which stands for no label" in comments(tmp_path)

@@ -21,7 +21,7 @@ from polytask.init.splits import DataSet, data_sets
 from polytask.init.text import TaskDraft, as_yaml, scalar
 from polytask.options import FileOptions, is_name, read_file_options
 from polytask.regular import is_folder
-from polytask.tasks.labels import says_nothing
+from polytask.tasks.labels import cell_text, says_nothing
 from polytask.terms import Split
 
 # Shares of the training rows to hold out without a dev file; greater ones if there are few rows.
@@ -273,7 +273,7 @@ def _lacks(sample: Sample, proposal: Proposal) -> str:
     options = validate({"encoder": "x", "tasks": {"x": proposal.options}}).tasks["x"]
     if all(says_nothing(row.get(label), options) for row in sample.rows):
         return f"none of its rows has a {label}"
-    if options.type in _ONE_LABEL and {str(row.get(label)).strip() for row in sample.rows} == {"-1"}:
+    if options.type in _ONE_LABEL and {cell_text(row.get(label)) for row in sample.rows} == {"-1"}:
         return f"the {label} of every row is -1, which stands for no label"
     return ""
 
