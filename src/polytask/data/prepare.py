@@ -15,6 +15,7 @@ from polytask.data.encode import Source, encode_table
 from polytask.data.feed import feeds_of, require_apart
 from polytask.data.paths import passed_over
 from polytask.data.rows import DataTable, read_table
+from polytask.data.span_ends import short_spans
 from polytask.data.tokens import SHARED, Tokenization
 from polytask.errors import ConfigError
 from polytask.tasks import TASKS, LabelStats, Task, TaskOptions
@@ -181,6 +182,7 @@ def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Ta
     yield from merged(
         finding for split in SPLITS for table in tables[split] for finding in contradictions(split, table)
     )
+    yield from merged(finding for split in SPLITS for table in tables[split] for finding in short_spans(split, table))
     yield from merged(leaks(tables))
 
 
