@@ -15,7 +15,7 @@ from polytask.data.stream import Streams, strata
 from polytask.schedule import SCHEDULES, Feedback, Workload
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "proportional": {"strategy": "parallel"},
+    "proportional": {"strategy": "parallel", "proportions": "proportional"},
     "uniform": {"strategy": "parallel", "proportions": "uniform"},
     "temperature": {"strategy": "parallel", "proportions": "temperature"},
     "a: 4, b: 2, c: 1": {"strategy": "parallel", "proportions": {"a": 4, "b": 2, "c": 1}},

@@ -34,21 +34,28 @@ from polytask.model.parameters import count_parameters
 
 UPDATES = 24  # adaptive sharing measures twice in them
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "sharing").glob("*.yaml"))
+PROPORTIONAL = {"strategy": "parallel", "proportions": "proportional"}
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "parallel, proportional": {"strategy": "parallel"},
+    "parallel, proportional": PROPORTIONAL,
     "parallel, uniform": {"strategy": "parallel", "proportions": "uniform"},
     "parallel, temperature": {"strategy": "parallel", "proportions": "temperature"},
     "parallel, annealed": {"strategy": "parallel", "proportions": "annealed"},
     "sequential": {"strategy": "sequential"},
     "sequential, replay 0.2": {"strategy": "sequential", "replay": 0.2},
-    "dynamic, loss_rate": {"strategy": "dynamic", "policy": "loss_rate"},
+    "dynamic, loss_rate": {"strategy": "dynamic", "policy": "loss_rate", "proportions": "proportional"},
     "dynamic, dev_gap": {
         "strategy": "dynamic",
         "policy": "dev_gap",
+        "proportions": "proportional",
         "targets": {"sentiment": 0.83, "topic": 0.89, "entities": 0.36},
     },
-    "dynamic, bandit": {"strategy": "dynamic", "policy": "bandit"},
-    "dynamic, stop_and_go": {"strategy": "dynamic", "policy": "stop_and_go", "patience": 1},
+    "dynamic, bandit": {"strategy": "dynamic", "policy": "bandit", "proportions": "proportional"},
+    "dynamic, stop_and_go": {
+        "strategy": "dynamic",
+        "policy": "stop_and_go",
+        "proportions": "proportional",
+        "patience": 1,
+    },
 }
 # The same with weights as the rows, so that a task that gets more of them also weighs more.
 BY_ROWS = ", rows"
@@ -95,7 +102,7 @@ def job(data: Path, folder: Path, options: argparse.Namespace, variant: str, see
         train_options["evaluations_per_epoch"] = evaluations
     if variant.endswith(BY_ROWS):
         values["balance"] = {"method": "rows"}
-    return {**values, options.vary: variants(options.vary)[variant], "train": train_options}
+    return {**values, "schedule": PROPORTIONAL, options.vary: variants(options.vary)[variant], "train": train_options}
 
 
 def cut(file: Path, rows: int) -> None:

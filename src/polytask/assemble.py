@@ -33,7 +33,7 @@ from polytask.model.masked import load_pretrained_heads
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
 from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, require_one_set
-from polytask.schedule import Workload, require_reachable, waves
+from polytask.schedule import Workload, require_reachable, resolve_proportions, waves
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
@@ -182,12 +182,16 @@ def _workload(config: Config, tasks: Mapping[str, Task], sources: Sequence[Sourc
 def _resolved(
     config: Config, workload: Workload, model: MultiTaskModel
 ) -> tuple[Config, Workload, tuple[ResolvedOption, ...]]:
-    """Resolve `auto` for the batch size and the balancer, which depend on how the tasks train together.
+    """Resolve `auto` for the proportions, the batch size and the balancer, which depend on the tasks' rows.
 
     Raises ConfigError if the balancer or the schedule is impossible.
     """
     choices: tuple[ResolvedOption, ...] = ()
     config.schedule.require_layers(model.plan.layers)
+    proportioned, way = resolve_proportions(config.schedule, workload.sizes)
+    config = config.model_copy(update={"schedule": proportioned})
+    if way is not None:
+        choices = (ResolvedOption("schedule.proportions", *way),)
     schedule, sharing = config.schedule.build(workload), sharing_tasks(model)
     together = sum(size for name, size in workload.sizes.items() if name in sharing) / workload.rows
     train, chosen = resolve_batch_size(config.train, min(float(schedule.together), together))

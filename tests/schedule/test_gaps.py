@@ -87,7 +87,7 @@ def served(drawn: list[DrawnRow]) -> Counter[tuple[str, int]]:
 
 
 def proportional(run: Workload) -> Schedule:
-    return Parallel(ParallelOptions(), run)
+    return Parallel(ParallelOptions(proportions="proportional"), run)
 
 
 def test_one_file_with_two_halves_is_as_two_files() -> None:
@@ -229,6 +229,6 @@ def test_what_is_said_to_draw_for_sure_does(variant: Variant, found: Gaps) -> No
 def test_a_run_of_a_billion_rows_is_known_to_train_every_task_without_being_played() -> None:
     sizes = {f"t{number}": 10**6 for number in range(999)} | {"small": 100}
     run = Workload(sizes, tuple((Stratum((task,), size),) for task, size in sizes.items()), 32)
-    schedule = ParallelOptions().build(run)
+    schedule = ParallelOptions(proportions="proportional").build(run)
     require_reachable(schedule)
     assert schedule.step == 0

@@ -46,6 +46,7 @@ PARALLEL = [
     Variant("parallel", {"proportions": "annealed"}),
     Variant("parallel", {"proportions": "capped", "cap": 25}),
     Variant("parallel", {"proportions": "numbers"}),
+    Variant("parallel", {"proportions": "auto"}),
 ]
 DYNAMIC = [
     Variant("dynamic", {"policy": "training_error", "proportions": "uniform"}),

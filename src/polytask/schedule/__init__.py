@@ -5,7 +5,7 @@ from __future__ import annotations
 from polytask.registry import Table
 from polytask.schedule.dynamic import DynamicOptions
 from polytask.schedule.graph import waves
-from polytask.schedule.parallel import Parallel, ParallelOptions
+from polytask.schedule.parallel import Parallel, ParallelOptions, resolve_proportions
 from polytask.schedule.rows import passed
 from polytask.schedule.schedule import (
     Change,
@@ -39,5 +39,6 @@ __all__ = [
     "Workload",
     "passed",
     "require_reachable",
+    "resolve_proportions",
     "waves",
 ]

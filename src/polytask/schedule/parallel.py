@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from polytask.options import require_each
 from polytask.registry import NameOf
 from polytask.schedule.gate import SLACK
-from polytask.schedule.proportions import PROPORTIONS, MixingParams
+from polytask.schedule.proportions import PROPORTIONS, MixingParams, auto_proportions
 from polytask.schedule.rows import ROUNDING_ROWS, passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
@@ -25,7 +25,9 @@ class MixedOptions(ScheduleOptions, ABC):
     """The options of schedules that train several tasks in a step."""
 
     proportions: Proportions | dict[str, float] = Field(
-        default="proportional", description="how a step's rows are divided among the tasks, or a weight for each task"
+        default="auto",
+        description="how a step's rows are divided among the tasks, or a weight for each task; auto: `temperature` "
+        "if a task has more than twice the rows of another, otherwise `proportional`",
     )
     temperature: float = Field(
         default=2.0, gt=0, description="for `temperature`: 1 is proportional; higher values are more uniform"
@@ -53,11 +55,25 @@ class ParallelOptions(MixedOptions):
         return Parallel(self, workload)
 
 
+def resolve_proportions(
+    options: ScheduleOptions, sizes: Mapping[str, int]
+) -> tuple[ScheduleOptions, tuple[str, str] | None]:
+    """Return the options with a way in place of proportions of `auto`, and the way and its reason for several tasks.
+
+    Args:
+        sizes: for each task, the number of training rows with its label.
+    """
+    if not isinstance(options, MixedOptions) or options.proportions != "auto":
+        return options, None
+    way, reason = auto_proportions(sizes)
+    return options.model_copy(update={"proportions": way}), (way, reason) if len(sizes) > 1 else None
+
+
 class Mixed(Schedule):
     """Divides `batch_size` encoder rows among the ready tasks; a row serves every task for which it has a label.
 
     An epoch is the number of steps for as many rows as have a label. With `proportional`, each of these rows is then
-    used once; with the others, small tasks see theirs more often.
+    used once; with the others, small tasks see theirs more often, and large ones less often.
     """
 
     def __init__(self, options: MixedOptions, workload: Workload) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from polytask.registry import Table
 
 Sizes: TypeAlias = Mapping[str, int]
+# Beyond this ratio of two tasks' rows, proportional shares starve the smaller one (docs/recipe.md).
+UNEQUAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,26 @@ def tempered(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     return {task: (size / largest) ** (1.0 / params.temperature) for task, size in sizes.items()}
 
 
+def auto_proportions(sizes: Sizes) -> tuple[str, str]:
+    """Return the way that `auto` means, `temperature` for unequal sizes and otherwise `proportional`, and the reason.
+
+    >>> auto_proportions({"a": 1000, "b": 500})
+    ('proportional', 'no task has more than 2 times the rows of another')
+    >>> auto_proportions({"a": 4000, "b": 100})
+    ('temperature', 'a has 40 times the rows of b')
+    """
+    largest, smallest = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+    ratio = sizes[largest] / max(1, sizes[smallest])
+    if ratio > UNEQUAL:
+        return "temperature", f"{largest} has {ratio:.3g} times the rows of {smallest}"
+    return "proportional", f"no task has more than {UNEQUAL:g} times the rows of another"
+
+
+def by_sizes(sizes: Sizes, params: MixingParams) -> dict[str, float]:
+    """Return the shares of the way that `auto_proportions` chooses."""
+    return _PROPORTIONS[auto_proportions(sizes)[0]](sizes, params)
+
+
 def annealed(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """Return shares proportional to size^a, a falling from 1 to 0.2 (Stickland and Murray 2019, section 3.2).
 
@@ -62,6 +84,7 @@ def capped(sizes: Sizes, params: MixingParams) -> dict[str, float]:
 
 Proportioning: TypeAlias = Callable[[Sizes, MixingParams], dict[str, float]]
 _PROPORTIONS: dict[str, Proportioning] = {
+    "auto": by_sizes,
     "uniform": uniform,
     "proportional": proportional,
     "temperature": tempered,
