@@ -110,7 +110,7 @@ class Lift:
             yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, taken=True)
         for task in chosen.losses:
             needed = self._combiner.with_graft(chosen, task).cost
-            why = self.ladder.limits.refuse(needed.size, needed.passes)
+            why = self.ladder.limits.refuse(needed.size, needed.passes) or "no better combination with it was found"
             if task not in chosen.base.own:
                 why = "another task reads its predictions"
             yield LadderStep(task, "graft", None, None, needed.size, needed.passes, why=why)
