@@ -191,6 +191,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "uniform": {"schedule": {"strategy": "parallel", "proportions": "uniform"}},
     "proportional": {"schedule": {"strategy": "parallel", "proportions": "proportional"}},
     "norms_alone": {"balance": {"method": "equal_norms", "priority": 0.0}},
+    "priority_2": {"balance": {"method": "equal_norms", "priority": 2.0}},
+    "priority_half": {"balance": {"method": "equal_norms", "priority": 0.5}},
     "rows_32": {"train": {"batch_size": 32}},
     "rows_16": {"train": {"batch_size": 16}},
     "rows_8": {"train": {"batch_size": 8}},
