@@ -109,6 +109,23 @@ def test_where_one_task_needs_own_layers_another_gets_them_instead_of_low_rank_p
     assert not low["taken"]
 
 
+def test_low_rank_parts_that_need_too_many_passes_together_give_way_to_fewer_layers(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        return ABOVE if task == "again" or place.startswith((f"{task}-lora", f"{task}-own_third")) else WORSE
+
+    judged(judge)
+    roomy = polytask.auto(three, tmp_path / "out", budget=4, max_passes=3)
+    lifted = {task: row["lifted_by"] for task, row in roomy.tasks.items()}
+    assert lifted == {"sentiment": "lora", "topic": "lora", "again": None}
+    passes = {step["step"]: step["passes"] for step in roomy.record["ladder"]}
+    assert roomy.passes == pytest.approx(2 * passes["lora"] - 1)
+    tight = polytask.auto(three, tmp_path / "out", budget=4, max_passes=roomy.passes - 0.01)
+    assert {step["step"] for step in tight.record["ladder"] if step["task"] == "sentiment"} >= {"lora", "own_third"}
+    assert tight.passes < roomy.passes
+
+
 def test_a_branch_is_the_base_if_it_leaves_the_worst_task_best(
     three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ the steps of several tasks can be combined; `polytask.search.combination` choose
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -118,6 +118,7 @@ class Ladder:
         layers: number of encoder layers.
         folder: folder for the models of the steps.
         base: folder of the winner's run.
+        size, passes: of the winner, relative to one shared encoder.
         shared: number of parameters of a model that shares everything.
         rows: rows that pass the encoder in a training of the configuration.
         standing_of: takes a task and the folder of a run, and compares it with the single model.
@@ -129,6 +130,8 @@ class Ladder:
     layers: int
     folder: Path
     base: Path
+    size: float
+    passes: float
     shared: int
     rows: int
     limits: ModelLimits
@@ -139,24 +142,29 @@ class Ladder:
     def climb(self, standings: Mapping[str, Standing]) -> Iterator[LadderStep]:
         """Try steps for each task below the floor until one lifts it: the cheapest step for every task first.
 
-        All parts of a trunk are of the same kind, so where low-rank parts lift some tasks and only own layers lift
-        others, own layers are tried for the first ones too.
+        If the steps that lift do not fit together, because the limits forbid it or because some are low-rank parts and
+        others layers, own layers are also tried for the tasks that low-rank parts lift.
 
         Args:
             standings: comparison of each task of the winner with its single model.
         """
         waiting = worst_first(standings, self.limits.certainty)
-        lifted: dict[str, str] = {}
+        lifted: dict[str, LadderStep] = {}
         for name in _CHEAP:
             for task in [task for task in waiting if task not in lifted]:
                 yield from self._step(task, name, standings, lifted)
-        if "copy" in lifted.values():
-            for task in [task for task, kind in lifted.items() if kind == "lora"]:
+        if not self._fit_together(lifted.values()):
+            for task in [task for task, step in lifted.items() if step.kind == "lora"]:
                 for name in _CHEAP[1:]:
-                    if lifted[task] == "lora":
+                    if lifted[task].kind == "lora":
                         yield from self._step(task, name, standings, lifted)
         for task in [task for task in waiting if task not in lifted]:
             yield from self._step(task, "branch", standings, lifted)
+
+    def _fit_together(self, steps: Collection[LadderStep]) -> bool:
+        size = self.size + sum(step.size - self.size for step in steps)
+        passes = self.passes + sum(step.passes - self.passes for step in steps)
+        return len({step.kind for step in steps}) <= 1 and not self.limits.refuse(size, passes)
 
     def base_without(self, task: str) -> Path | None:
         """Return the folder of the winner's model without a task; None if others read it."""
@@ -167,9 +175,9 @@ class Ladder:
             return None
 
     def _step(
-        self, task: str, name: StepName, standings: Mapping[str, Standing], lifted: dict[str, str]
+        self, task: str, name: StepName, standings: Mapping[str, Standing], lifted: dict[str, LadderStep]
     ) -> Iterator[LadderStep]:
-        """Yield a step, if there is one of this name for the task, and note the kind of one that lifts it."""
+        """Yield a step, if there is one of this name for the task, and add it to `lifted` if it lifts the task."""
         trunk = self.base_without(task)
         third, half = self.layers - max(1, self.layers // 3), self.layers // 2
         if trunk is None or (name == "own_half" and half == third):
@@ -181,7 +189,7 @@ class Ladder:
         config = validate({**values, "extend": {"follow": others[0], "shared_layers": layers[name], **kind}})
         step = self._try(task, name, config, trunk, {other: standings[other] for other in others})
         if step.lifts:
-            lifted[task] = step.kind
+            lifted[task] = step
         yield step
 
     def _everything(self) -> dict[str, Any]:

@@ -250,6 +250,8 @@ class Stages:
             layers=self.inputs.layers,
             folder=self.folder / "ladder",
             base=winner,
+            size=state.winner.trial.size,
+            passes=state.winner.trial.passes,
             shared=self.inputs.parameters,
             rows=self.trials.rows,
             limits=limits,
