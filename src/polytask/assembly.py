@@ -65,6 +65,7 @@ class ExtendedModel:
         scores: those of its scores that stay valid.
         notes: what the user should know about its tasks.
         data: for each of its tasks the rows and labels that it was trained on.
+        own: its tasks that get layers of their own.
     """
 
     model: str
@@ -74,6 +75,7 @@ class ExtendedModel:
     scores: Mapping[str, Scores]
     notes: tuple[DataWarning, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    own: tuple[str, ...] = ()
 
     def all_tasks(self, trained: Mapping[str, Task]) -> dict[str, Task]:
         """Return old and new tasks, the old ones first."""
@@ -85,12 +87,13 @@ class ExtendedModel:
         return {split: {**self.scores.get(split, {}), **new_scores.get(split, {})} for split in splits}
 
     def to_json(self, trained: Mapping[str, Task]) -> dict[str, Any]:
-        """Return the extended model, and which tasks are new, replayed, or kept without rows."""
+        """Return the extended model, and which tasks are new, have new layers, are replayed, or kept without rows."""
         return {
             "model": self.model,
             "mode": self.mode,
             "new": [task for task in trained if task not in self.tasks],
-            "replayed": [task for task in trained if task in self.tasks],
+            "own": list(self.own),
+            "replayed": [task for task in trained if task in self.tasks and task not in self.own],
             "kept": [task for task in self.tasks if task not in trained],
         }
 

@@ -1,4 +1,4 @@
-"""Adding tasks to a trained model, with its weights frozen or training along on the old tasks' rows."""
+"""Adding tasks to a trained model, or layers to its tasks, with its weights frozen or training along on old rows."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from polytask.results import RunResults
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
 from polytask.sharing.growth import ExtendOptions, grow
+from polytask.sharing.sharing import require_task
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import label_differences
 from polytask.terms import DataWarning, Scores
@@ -53,7 +54,8 @@ def extend(
         config: the new tasks with their rows; with "joint" also old tasks with rows, which are replayed, or old tasks
             alone, which continue to train.
         out: folder of the new run; without it nothing is written.
-        mode: frozen: the weights of the old tasks and thus their predictions do not change; joint: everything trains.
+        mode: frozen: the weights of the old tasks and thus their predictions do not change, except those of the tasks
+            in `extend.own`; joint: everything trains.
         resume: continue from the newest checkpoint in `out`.
         overrides: changes to the configuration, such as "train.epochs=1".
 
@@ -103,8 +105,10 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
         raise ConfigError(f"mode: found {mode!r}; accepted: frozen, joint")
     bundle, digest = load_bundle(home), read_description(home).digest
     config = fitting(config, bundle, home, mode)
-    new = _new_tasks(config, bundle, home, mode)
-    growth = grow(bundle.model.sharing, new, config.extend or ExtendOptions())
+    options = config.extend or ExtendOptions()
+    new = _new_tasks(config, options, bundle, home, mode)
+    growth = grow(bundle.model.sharing, new, options)
+    _require_own_rows(config, options, bundle, mode)
     require_one_set(growth.plan != growth.joined.plan, family_in(bundle.model.config), "extend.shared_layers")
     require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
     waves({name: task.needs for name, task in config.tasks.items()})
@@ -117,11 +121,11 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     _require_same_heads(bundle, tables.tasks)
     model = extended(bundle.model, growth, heads)
     if mode == "frozen":
-        train_only(model, new)
+        train_only(model, [*new, *options.own])
     kept = [name for name in bundle.tasks if name not in config.tasks]
     scores: Mapping[str, Scores] = bundle.about.get("scores", {}) if mode == "frozen" else {}
     data: Mapping[str, Any] = bundle.about.get("data", {})
-    before = ExtendedModel(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode), data)
+    before = ExtendedModel(str(home), digest, mode, bundle.tasks, scores, notes(kept, mode), data, options.own)
     return compose(config, tables, bundle.tokenizer, model, choose_device(config.train.device), before)
 
 
@@ -168,20 +172,39 @@ def fitting(config: Config, bundle: Bundle, home: Path, mode: Mode) -> Config:
     return config.model_copy(update={"encoder": encoder, "max_tokens": bundle.max_tokens, "train": train})
 
 
-def _new_tasks(config: Config, bundle: Bundle, home: Path, mode: Mode) -> list[str]:
+def _new_tasks(config: Config, options: ExtendOptions, bundle: Bundle, home: Path, mode: Mode) -> list[str]:
+    for name in options.own:
+        require_task(name, list(bundle.tasks), "extend.own")
     new = [name for name in config.tasks if name not in bundle.tasks]
     clash = [name for name in config.tasks if name in bundle.tasks]
-    if clash and mode == "frozen":
+    frozen = [name for name in clash if name not in options.own] if mode == "frozen" else []
+    if frozen:
         raise ConfigError(
-            f"tasks.{clash[0]}: {home} has a task of this name, and old tasks do not train in the mode frozen; "
-            "rename it, leave it out, or use the mode joint, in which its rows are replayed"
+            f"tasks.{frozen[0]}: {home} has a task of this name, and old tasks do not train in the mode frozen; "
+            "rename it, leave it out, give it layers of its own with extend.own, or use the mode joint, in which its "
+            "rows are replayed"
         )
-    if not new and config.extend is not None:
+    if not new and not options.own and config.extend is not None:
         raise ConfigError(
             f"extend: found, but {home} already has all of these tasks ({', '.join(clash)}), so there is no new task "
             "whose layers it could describe; leave it out"
         )
     return new
+
+
+def _require_own_rows(config: Config, options: ExtendOptions, bundle: Bundle, mode: Mode) -> None:
+    """Raise ConfigError if an old task that gets its own layers cannot train, or must not."""
+    for name in options.own:
+        if name not in config.tasks:
+            raise ConfigError(
+                f"extend.own: found {name}, which has no rows here; add it to `tasks`, as the model was trained on it"
+            )
+        readers = [other for other, task in bundle.tasks.items() if name in task.options.reads]
+        if readers and mode == "frozen":
+            raise ConfigError(
+                f"extend.own: found {name}, whose predictions {', '.join(readers)} reads, and predictions of other "
+                "tasks may not change in the mode frozen; use the mode joint"
+            )
 
 
 def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:

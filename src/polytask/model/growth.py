@@ -1,4 +1,4 @@
-"""A trained model with more tasks: the old tasks' outputs stay the same, new tasks start from an old one's layers."""
+"""A trained model with more tasks or layers: old outputs stay the same, new tasks start from an old one's layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polytask.terms import HeadSpec
 
 
 def extended(old: MultiTaskModel, growth: Growth, heads: Mapping[str, HeadSpec]) -> MultiTaskModel:
-    """Return a new model with the old one's weights; new heads are random, new layers are copies of old ones.
+    """Return a new model with the old one's weights; new tasks' heads are random, new layers are copies of old ones.
 
     Args:
         heads: head specifications of all tasks, old and new.
@@ -29,6 +29,8 @@ def extended(old: MultiTaskModel, growth: Growth, heads: Mapping[str, HeadSpec])
     assert not result.unexpected_keys
     if growth.plan != growth.joined.plan:
         model.follow(growth.plan)
+    if growth.heads != growth.joined.heads:
+        model.share_heads(growth.heads)
     return model
 
 

@@ -1,25 +1,23 @@
 """The ladder: steps that lift tasks which the best joint model leaves below the floor, the cheapest first.
 
-Every step except the branch keeps the predictions of all other tasks bit for bit, since their weights are frozen. So
+A step gives a task its own parts, which start as what it used before. Every step except the branch keeps the
+predictions of all other tasks bit for bit, since their weights are frozen. So
 the steps of several tasks can be combined; `polytask.search.combination` chooses among them and the single models.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from polytask.artifact.description import model_folder, read_description
-from polytask.artifact.folder import load_bundle, save_bundle
-from polytask.artifact.pruning import pruned
 from polytask.comparison.arms import single_config
 from polytask.comparison.budget import Budget, planned
 from polytask.config import Config, validate, values_of
 from polytask.data.cache import key_of
-from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
+from polytask.errors import ConfigError, Interrupted, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
 from polytask.model.parameters import count_parameters
 
@@ -166,28 +164,18 @@ class Ladder:
         passes = self.passes + sum(step.passes - self.passes for step in steps)
         return len({step.kind for step in steps}) <= 1 and not self.limits.refuse(size, passes)
 
-    def base_without(self, task: str) -> Path | None:
-        """Return the folder of the winner's model without a task; None if others read it."""
-        others = [name for name in read_description(model_folder(self.base)).tasks if name != task]
-        try:
-            return self._without(task, others) if others else None
-        except ConfigError:
-            return None
-
     def _step(
         self, task: str, name: StepName, standings: Mapping[str, Standing], lifted: dict[str, LadderStep]
     ) -> Iterator[LadderStep]:
         """Yield a step, if there is one of this name for the task, and add it to `lifted` if it lifts the task."""
-        trunk = self.base_without(task)
         third, half = self.layers - max(1, self.layers // 3), self.layers // 2
-        if trunk is None or (name == "own_half" and half == third):
+        if name == "own_half" and half == third:
             return
-        others = list(read_description(trunk).tasks)
         layers: dict[StepName, int] = {"lora": half, "own_third": third, "own_half": half, "branch": third}
         kind = {"kind": "lora", "rank": RANK} if name == "lora" else {"kind": "copy"}
         values = self._everything() if name == "branch" else self._alone(task)
-        config = validate({**values, "extend": {"follow": others[0], "shared_layers": layers[name], **kind}})
-        step = self._try(task, name, config, trunk, {other: standings[other] for other in others})
+        config = validate({**values, "extend": {"own": [task], "shared_layers": layers[name], **kind}})
+        step = self._try(task, name, config, {other: now for other, now in standings.items() if other != task})
         if step.lifts:
             lifted[task] = step
         yield step
@@ -205,13 +193,12 @@ class Ladder:
         values = values_of(single_config(self.config, task, self.budget.alone(task)))
         return {key: value for key, value in values.items() if key != "sharing"}
 
-    def _try(
-        self, task: str, name: StepName, config: Config, trunk: Path, others: Mapping[str, Standing]
-    ) -> LadderStep:
+    def _try(self, task: str, name: StepName, config: Config, others: Mapping[str, Standing]) -> LadderStep:
         """Train one step if the budget and the limits allow it."""
         mode: Mode = "joint" if name == "branch" else "frozen"
+        source = model_folder(self.base)
         try:
-            assembly = assemble_extension(trunk, config, mode=mode)
+            assembly = assemble_extension(source, config, mode=mode)
         except ConfigError as error:
             why = "the joint model has parts of another kind, and all parts of a model must be of the same kind"
             kinds = str(error).startswith("extend.kind")
@@ -227,11 +214,11 @@ class Ladder:
         if why:
             return replace(tried, cost=0.0)
         self.left -= cost
-        place = self.folder / f"{task}-{name}-{key_of(read_description(trunk).digest, config.to_json())[:12]}"
+        place = self.folder / f"{task}-{name}-{key_of(read_description(source).digest, config.to_json())[:12]}"
         self.say(f"{task}: {name.replace('_', ' ')}, {cost:.2f} trainings")
         try:
             if not (place / "model").is_dir():
-                extend(trunk, config, place, mode=mode, resume=place.is_dir())
+                extend(source, config, place, mode=mode, resume=place.is_dir())
         except Interrupted:
             raise
         except TrainingError as error:
@@ -241,15 +228,3 @@ class Ladder:
         certainty = self.limits.certainty
         kept = all(one.above >= min(certainty, others[other].above) for other, one in changed.items())
         return replace(tried, run=place, standing=now, others=changed, lifts=kept and now.above >= certainty)
-
-    def _without(self, task: str, others: Sequence[str]) -> Path:
-        """Return the folder of the winner's model without a task."""
-        source = model_folder(self.base)
-        key = key_of(read_description(source).digest, list(others))[:12]
-        place = self.folder / f"without-{task}-{key}"
-        try:
-            read_description(place)
-        except PolytaskError:
-            shutil.rmtree(place, ignore_errors=True)
-            save_bundle(place, pruned(load_bundle(source), others))
-        return place

@@ -1,4 +1,4 @@
-"""Growth: which layers new tasks share with the tasks of a trained model."""
+"""Growth: which layers new tasks share with the tasks of a trained model, and which old tasks get their own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ from polytask.sharing.sharing import PartKind, Sharing, require_layer, require_t
 class ExtendOptions(Options):
     """Options of the new tasks' own layers; by default they have only heads."""
 
+    own: tuple[str, ...] = Field(
+        default=(),
+        description="old tasks that get a head and, above `shared_layers`, layers of their own, which start as copies "
+        "of those that they use; in the mode frozen they are the only old tasks that train",
+    )
     follow: str | None = Field(
         default=None,
         description="the old task whose layers the new tasks use; required if the tasks' layers differ",
@@ -46,17 +51,22 @@ class Growth:
 
     Attributes:
         joined: the sharing in which the new tasks are in all parts of the task that they follow: only heads are new.
-        plan: the plan in which the new tasks' own layers are split off, as copies.
+        plan: the plan in which the own layers of new and old tasks are split off, as copies.
+        heads: groups of tasks that share one head.
     """
 
     joined: Sharing
     plan: Plan
+    heads: tuple[tuple[str, ...], ...]
 
 
 def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
-    """Add new tasks to the sharing of a trained model. Raises ConfigError naming the place.
+    """Add new tasks to the sharing of a trained model, or give old ones their own layers.
 
-    The new tasks of one extension share their own layers. Without new tasks the plan is unchanged.
+    The new tasks of one extension share their own layers; each of the old tasks has its own. Without any of them the
+    plan is unchanged.
+
+    Raises ConfigError naming the place.
     """
     if old.mixing is not None:
         raise ConfigError(
@@ -68,19 +78,27 @@ def grow(old: Sharing, new: Sequence[str], options: ExtendOptions) -> Growth:
             "the model is composed of trunks with different kinds of sharing, so new tasks fit into none of them; "
             "extend one of the models that it was composed of, and compose again"
         )
+    if not new and not options.own:
+        return Growth(old, old.plan, old.heads)
+    joined = replace(old, plan=_joined(old.plan, new, options), kind=_kind(old, options))
+    plan, layers = joined.plan, options.shared_layers
+    if layers is not None:
+        require_layer(layers, plan.layers, "extend.shared_layers", least=0)
+    if layers is not None and layers < plan.layers:
+        apart = [frozenset(new)] * bool(new) + [frozenset([task]) for task in options.own]
+        for group in (group for group in apart if group not in plan.levels[layers + 1]):
+            plan = plan.split(layers + 1, group)
+    own_heads = (tuple(task for task in group if task not in options.own) for group in old.heads)
+    return Growth(joined, plan, tuple(group for group in own_heads if len(group) > 1))
+
+
+def _joined(plan: Plan, new: Sequence[str], options: ExtendOptions) -> Plan:
+    """Return the plan in which new tasks take the path of the task that they follow."""
     if not new:
-        return Growth(old, old.plan)
-    followed = _followed(old.plan, options.follow)
-    levels = tuple(
-        tuple(part | frozenset(new) if followed in part else part for part in level) for level in old.plan.levels
-    )
-    plan = Plan((*old.plan.tasks, *new), levels)
-    joined = replace(old, plan=plan, kind=_kind(old, options))
-    if options.shared_layers is None:
-        return Growth(joined, plan)
-    require_layer(options.shared_layers, plan.layers, "extend.shared_layers", least=0)
-    whole = options.shared_layers == plan.layers
-    return Growth(joined, plan if whole else plan.split(options.shared_layers + 1, new))
+        return plan
+    followed = _followed(plan, options.follow)
+    levels = (tuple(part | frozenset(new) if followed in part else part for part in level) for level in plan.levels)
+    return Plan((*plan.tasks, *new), tuple(levels))
 
 
 def _followed(plan: Plan, named: str | None) -> str:
