@@ -87,7 +87,12 @@ def test_a_step_that_is_worse_is_not_kept() -> None:
     assert found.standings["a"] == at(-2.0)
 
 
-def test_the_smaller_of_two_that_lift_is_taken() -> None:
+def test_of_two_that_are_nearly_as_large_the_better_one_is_taken() -> None:
+    base = base_of({"a": -2.0, "b": 1.0}, step("a", "own_third", 0.0, 0.99, 1.0), step("a", "own_half", 2.0, 1.01, 1.0))
+    assert best(base, size=3, passes=3).taken["a"].name == "own_half"
+
+
+def test_the_one_with_fewer_passes_is_taken() -> None:
     found = best(base_of({"a": -2.0, "b": 0.0}, lora("a", 0.0), third("a", 1.0)))
     assert found.taken["a"].name == "own_third"  # fewer passes
 
@@ -100,7 +105,7 @@ def test_what_a_forbidden_model_would_need_is_foretold() -> None:
     assert (needed.cost.size, needed.cost.passes) == (pytest.approx(2.16), pytest.approx(2.34))
 
 
-def everything(base: Base, limits: ModelLimits) -> Iterator[tuple[float, float, int, float, float]]:
+def everything(base: Base, limits: ModelLimits) -> Iterator[tuple[float, ...]]:
     """Yield the sort keys of all combinations within the limits."""
     below = [task for task, now in base.standings.items() if now.above < limits.certainty]
     for chosen in itertools.product(*([None, "graft", *base.steps[task]] for task in below)):
@@ -115,12 +120,15 @@ def everything(base: Base, limits: ModelLimits) -> Iterator[tuple[float, float, 
         if chosen != (None,) * len(below) and (size > limits.size + 1e-9 or passes > limits.passes + 1e-9):
             continue
         losses: list[float] = []
+        gain = sum(now.delta or 0.0 for task, now in base.standings.items() if task not in below)
         for task, one in zip(below, chosen, strict=True):
             now = base.standings[task] if one is None else one.standing if isinstance(one, LadderStep) else None
+            gain += 0.0 if now is None else now.delta or 0.0
             if now is not None and now.above < limits.certainty:
                 assert now.delta is not None
                 losses.append(max(0.0, -FLOOR - now.delta))
-        yield round(max(losses, default=0.0), 9), round(sum(losses), 9), len(losses), round(passes, 9), round(size, 9)
+        worst, total = round(max(losses, default=0.0), 9), round(sum(losses), 9)
+        yield worst, total, len(losses), round(passes, 9), round(size, 1), round(-gain, 9), round(size, 9)
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,15 @@ def test_a_step_is_added_to_what_is_known() -> None:
     assert width(both) > width(known)  # two errors are more than one
     same = evidence.added(known, difference(["a"] * 20, ["a"] * 20, "dev"))
     assert (same.delta, same.low, same.high) == (known.delta, known.low, known.high)
-    assert standing(same, 0.5) == standing(known, 0.5)
+    assert standing(replace(same, rows=known.rows), 0.5, "accuracy") == standing(known, 0.5, "accuracy")
+
+
+@pytest.mark.parametrize(("rows", "least", "most"), [(60, 0.6, 0.65), (300, 0.9, 0.95), (2000, 0.999, 1.0)])
+def test_equal_answers_to_few_rows_do_not_show_that_a_floor_holds(rows: int, least: float, most: float) -> None:
+    alike = difference(["a"] * rows, ["a"] * rows, "alike")
+    assert least <= standing(alike, 0.5, "accuracy").above <= most
+    assert standing(alike, 0.0, "accuracy").above == 0.5
+    assert standing(alike, 0.5, "mae").above == 1.0  # its unit is unknown, and errors differ in nearly every row
 
 
 def outcome(above: float, high: float | None, *, folds: int = 0, lifted_by: str | None = None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Difference:
         from_rows, from_seeds: the two parts of the variance of delta.
         replicates: bootstrap replicates of delta.
         p: two-sided p-value from the replicates; None if they are undefined.
+        rows: number of rows that were compared.
     """
 
     values: tuple[float | None, ...]
@@ -46,6 +47,7 @@ class Difference:
     from_seeds: float
     replicates: Floats
     p: float | None = None
+    rows: int = 0
 
     @property
     def mean(self) -> float | None:
@@ -154,6 +156,7 @@ def compare_arms(
             from_seeds=_variance(stretched),
             replicates=middle + stretched,
             p=None if delta is None else p_value(middle + stretched),
+            rows=len(base.rows),
         )
     return differences
 

@@ -70,11 +70,17 @@ class Combination:
     losses: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
-    def key(self) -> tuple[float, float, int, float, float]:
-        """Sort key, the best first: the worst loss, all losses, the tasks that are not lifted, passes, size."""
+    def key(self) -> tuple[float, float, int, float, float, float, float]:
+        """Sort key, the best first: the worst loss, all losses, the tasks that are not lifted, passes, size, gain.
+
+        Sizes that differ by less than a twentieth of an encoder count as equal if the gain over all tasks differs.
+        """
         losses = self.losses.values()
         worst, total = max(losses, default=0.0), sum(losses)
-        return round(worst, 9), round(total, 9), len(losses), round(self.cost.passes, 9), round(self.cost.size, 9)
+        gain = sum(now.delta or 0.0 for now in self.standings.values())
+        size = self.cost.size
+        passes = round(self.cost.passes, 9)
+        return round(worst, 9), round(total, 9), len(losses), passes, round(size, 1), round(-gain, 9), round(size, 9)
 
     @property
     def standings(self) -> dict[str, Standing]:

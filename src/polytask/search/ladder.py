@@ -1,4 +1,4 @@
-"""The ladder: steps that lift tasks which the best joint model leaves below the floor, the cheapest first.
+"""The ladder: steps that lift tasks which the best joint model leaves below the floor, one after another.
 
 A step gives a task its own parts, which start as what it used before. Every step except the branch keeps the
 predictions of all other tasks bit for bit, since their weights are frozen. So
@@ -20,13 +20,15 @@ from polytask.data.cache import key_of
 from polytask.errors import ConfigError, Interrupted, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
 from polytask.model.parameters import count_parameters
+from polytask.search.options import AutoOptions
 
 StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
 # Length of a branch's training, as a fraction of a joint training.
 BRANCH_SHARE = 0.5
 RANK = 8
-# Steps that train a single task, low-rank parts first.
-_CHEAP: tuple[StepName, ...] = ("lora", "own_third", "own_half")
+# Steps that train a single task. Own layers lift more than low-rank parts, and fewer of them take fewer passes
+# (docs/auto.md); low-rank parts are smaller.
+_OF_ONE_TASK: tuple[StepName, ...] = ("own_third", "own_half", "lora")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class LadderStep:
         lifts: whether it brings the task above the floor, and no other task below it.
         taken: whether the shipped model has it.
         why: why it was not tried; empty if it was.
+        needs: the limits that forbid it, as options that would allow it; empty if none does.
+        unpaid: whether only the budget forbids it.
         others: for a branch, the comparison of each other task with its single model.
     """
 
@@ -70,6 +74,8 @@ class LadderStep:
     lifts: bool = False
     taken: bool = False
     why: str = ""
+    needs: str = ""
+    unpaid: bool = False
     others: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
 
     @property
@@ -87,23 +93,27 @@ class ModelLimits:
     certainty: float
 
     def refuse(self, size: float, passes: float) -> str:
-        """Return the limits that a model exceeds, with the values that would allow it; empty if none."""
+        """Return the limits that a model exceeds, as options that would allow it; empty if none.
+
+        Both are compared as they are shown, with two decimals, so heads alone exceed no limit.
+        """
         exceeded: list[str] = []
-        if size > self.size + 1e-9:
-            exceeded.append(f"--max-size {_up(size)}")
-        if passes > self.passes + 1e-9:
-            exceeded.append(f"--max-passes {_up(passes)}")
-        return f"it would need {' and '.join(exceeded)}" if exceeded else ""
+        if round(size, 2) > self.size + 1e-9:
+            exceeded.append(f"--max-size {size:.2f}")
+        if round(passes, 2) > self.passes + 1e-9:
+            exceeded.append(f"--max-passes {passes:.2f}")
+        return " and ".join(exceeded)
+
+
+def limits_of(options: AutoOptions) -> ModelLimits:
+    """Return the limits that the options of a search set."""
+    return ModelLimits(options.max_size, options.max_passes, options.certainty)
 
 
 def worst_first(standings: Mapping[str, Standing], certainty: float) -> list[str]:
     """Return the tasks that are not above the floor with this certainty, the worst first."""
     below = [task for task, now in standings.items() if now.above < certainty]
     return sorted(below, key=lambda task: standings[task].delta or 0.0)
-
-
-def _up(value: float) -> str:
-    return f"{-(-value * 100 // 1) / 100:g}"
 
 
 @dataclass
@@ -138,24 +148,22 @@ class Ladder:
     say: Callable[[str], None]
 
     def climb(self, standings: Mapping[str, Standing]) -> Iterator[LadderStep]:
-        """Try steps for each task below the floor until one lifts it: the cheapest step for every task first.
+        """Try steps for each task below the floor until one lifts it: the first step for every task, then the next.
 
         If the steps that lift do not fit together, because the limits forbid it or because some are low-rank parts and
-        others layers, own layers are also tried for the tasks that low-rank parts lift.
+        others layers, low-rank parts are also tried for the tasks that own layers lift.
 
         Args:
             standings: comparison of each task of the winner with its single model.
         """
         waiting = worst_first(standings, self.limits.certainty)
         lifted: dict[str, LadderStep] = {}
-        for name in _CHEAP:
+        for name in _OF_ONE_TASK:
             for task in [task for task in waiting if task not in lifted]:
                 yield from self._step(task, name, standings, lifted)
         if not self._fit_together(lifted.values()):
-            for task in [task for task, step in lifted.items() if step.kind == "lora"]:
-                for name in _CHEAP[1:]:
-                    if lifted[task].kind == "lora":
-                        yield from self._step(task, name, standings, lifted)
+            for task in [task for task, step in lifted.items() if step.kind == "copy"]:
+                yield from self._step(task, "lora", standings, lifted)
         for task in [task for task in waiting if task not in lifted]:
             yield from self._step(task, "branch", standings, lifted)
 
@@ -207,12 +215,14 @@ class Ladder:
         cost = plan.steps * plan.batch_size / self.rows
         size, passes = count_parameters(assembly.model).total / self.shared, assembly.model.passes()
         del assembly
-        why = self.limits.refuse(size, passes)
-        if not why and cost > self.left + 1e-9:
+        tried = LadderStep(task, name, None, None, size, passes)
+        needs = self.limits.refuse(size, passes)
+        if needs:
+            return replace(tried, needs=needs, why=f"it would need {needs}")
+        if cost > self.left + 1e-9:
             why = f"it costs {cost:.2f} trainings, and {max(0.0, self.left):.2f} of the budget remain"
-        tried = LadderStep(task, name, None, None, size, passes, cost, why=why)
-        if why:
-            return replace(tried, cost=0.0)
+            return replace(tried, unpaid=True, why=why)
+        tried = replace(tried, cost=cost)
         self.left -= cost
         place = self.folder / f"{task}-{name}-{key_of(read_description(source).digest, config.to_json())[:12]}"
         self.say(f"{task}: {name.replace('_', ' ')}, {cost:.2f} trainings")

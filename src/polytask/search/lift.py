@@ -73,16 +73,25 @@ class Lift:
         for step in steps:
             if step.name == "branch" and step.run is not None and step.standing is not None:
                 bases.append(self._base(step.run, {**step.others, step.task: step.standing}))
+        best: Combination | None = None
         for combination in self._combiner.best_first(bases):
-            if not combination.taken and not combination.grafted:
-                return combination
-            try:
-                cost = self._cost(composed_of(self.parts(combination, with_grafts=True)))
-            except ConfigError:  # a task reads another one that comes from elsewhere
-                continue
-            if not self.ladder.limits.refuse(cost.size, cost.passes):
-                return replace(combination, cost=cost)
-        raise AssertionError("the joint model as it is always is a combination")
+            if best is not None and combination.key >= best.key:
+                break
+            found = self._measured(combination)
+            if found is not None and (best is None or found.key < best.key):
+                best = found
+        assert best is not None, "the joint model as it is always is a combination"
+        return best
+
+    def _measured(self, combination: Combination) -> Combination | None:
+        """Return a combination with the cost of its model; None if that is not possible, or beyond the limits."""
+        if not combination.taken and not combination.grafted:
+            return combination
+        try:
+            cost = self._cost(composed_of(self.parts(combination, with_grafts=True)))
+        except ConfigError:  # a task reads another one that comes from elsewhere
+            return None
+        return None if self.ladder.limits.refuse(cost.size, cost.passes) else replace(combination, cost=cost)
 
     def parts(self, combination: Combination, *, with_grafts: bool = False) -> list[ModelPart]:
         """Return the models that a combination is composed of, by default without the single models."""
@@ -110,10 +119,11 @@ class Lift:
             yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, taken=True)
         for task in chosen.losses:
             needed = self._combiner.with_graft(chosen, task).cost
-            why = self.ladder.limits.refuse(needed.size, needed.passes) or "no better combination with it was found"
+            needs = self.ladder.limits.refuse(needed.size, needed.passes)
+            why = f"it would need {needs}" if needs else "no better combination with it was found"
             if task not in chosen.base.own:
-                why = "another task reads its predictions"
-            yield LadderStep(task, "graft", None, None, needed.size, needed.passes, why=why)
+                why, needs = "another task reads its predictions", ""
+            yield LadderStep(task, "graft", None, None, needed.size, needed.passes, why=why, needs=needs)
 
     def _base(self, folder: Path, standings: Mapping[str, Standing], steps: Sequence[LadderStep] = ()) -> Base:
         bundle = load_bundle(model_folder(folder))

@@ -32,6 +32,9 @@ def task_record(
     """Return what became of a task."""
     now, seen = search.standings[task], look.differences[task][SHIPPED]
     how = "its own model" if task in search.grafted else way_of(task, sharing)
+    touched = any(step.taken for step in search.steps if step.task == task)
+    if not touched and any(step.taken and step.name == "lora" for step in search.steps):
+        how = "shares the whole encoder"  # only there can steps add low-rank parts; the others' are empty
     shared_head = any(task in group for group in inputs.config.sharing.share_heads)
     if shared_head and task not in search.grafted and not any(task in group for group in sharing.heads):
         how += ", with a head of its own"
@@ -55,12 +58,21 @@ def task_record(
         "rows": rows,
         "judged_by": judged_by(rows),
         "likelihood": "exact" if task in search.grafted else likelihood(now.above),
-        "would_need": next((step.why for step in reversed(steps) if step.name == "graft" and step.why), "")
-        if below
-        else "",
+        "would_need": _would_need(steps) if below else "",
     }
     lost = 0.0 if search.winner is None or search.winner.rating is None else -search.winner.rating.deltas.get(task, 0.0)
     return {**record, "sentence": _sentence(task, record, seen, lost, inputs.options.floor)}
+
+
+def _would_need(steps: Sequence[LadderStep]) -> str:
+    """Say what would lift a task, or could."""
+    unpaid = [step for step in steps if step.unpaid]
+    told = [f"its own model would need {step.needs}" for step in steps if step.name == "graft" and step.needs]
+    told += [f"its own model was not taken: {step.why}" for step in steps if step.name == "graft" and not step.needs]
+    if unpaid:
+        names = ", ".join(step.name.replace("_", " ") for step in unpaid)
+        told.append(f"with a larger --budget the ladder would also try {names}")
+    return "; ".join(told)
 
 
 def has_learned(run: Path, task: str, metric: str) -> bool:
@@ -110,7 +122,7 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     below = ""
     if record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
-        below = f"; {standing} on {record['judged_by']}, and lifting it needs more: {record['would_need']}"
+        below = f"; {standing} on {record['judged_by']}; {record['would_need']}"
     elif record["lifted_by"] != "graft":
         below = f"; by {record['judged_by']} {record['likelihood']} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""

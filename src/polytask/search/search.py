@@ -35,6 +35,7 @@ from polytask.regular import is_file
 from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import FinalScores, look
+from polytask.search.ladder import limits_of
 from polytask.search.lift import ModelPart, composed_of
 from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import SearchOutline, outline_for, usable_shares
@@ -57,6 +58,8 @@ from polytask.terminal import PlainConsole
 # The searched configuration and the results of the search.
 CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
 FEWEST_GROUPED = 3
+# Single models with less than this share of the configured epochs are named.
+SHORT = 0.75
 
 
 @dataclass(frozen=True, repr=False)
@@ -190,6 +193,7 @@ class _Search:
             groups = self._groups(options[0])
             options = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes, groups)
         usable = self._usable(options)
+        self.notes += self._short_singles()
         stages = Stages(self.plans, self._outline(len(usable)), usable, self.folder, self._say)
         return self._finish(stages.run(), stages)
 
@@ -217,21 +221,33 @@ class _Search:
     def _usable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates that are valid and not too large."""
         usable: list[Candidate] = []
+        limits = limits_of(self.options)
         for candidate in candidates:
             try:
                 trial = self.plans.joint(candidate, 1.0, 1.0)
             except ConfigError as error:
                 self.notes.append(f"{candidate.name} is no candidate: {error}")
                 continue
-            if trial.size > self.options.max_size or trial.passes > self.options.max_passes:
-                self.notes.append(
-                    f"{candidate.name} is no candidate: {trial.size:.2f} sizes, {trial.passes:.2f} passes"
-                )
+            why = limits.refuse(trial.size, trial.passes)
+            if why:
+                self.notes.append(f"{candidate.name} is no candidate: it would need {why}")
                 continue
             usable.append(candidate)
         if not usable:
             raise ConfigError(f"no candidate can be trained: {'; '.join(self.notes)}")
         return usable
+
+    def _short_singles(self) -> list[str]:
+        """Return a note on tasks whose single models train for clearly fewer epochs than the configuration says."""
+        epochs, budget = self.inputs.config.train.epochs, self.inputs.budget
+        each = {task: budget.alone(task)["epochs"] for task in self.inputs.judged}
+        short = [f"{task} {found:.2f}" for task, found in each.items() if found < SHORT * epochs]
+        if not short:
+            return []
+        return [
+            f"single models see as many rows of their task as the joint model, which for some is less than "
+            f"train.epochs = {epochs:g}: {', '.join(short)} epochs"
+        ]
 
     def _trainings_in(self, hours: float, first: Candidate) -> float:
         """Return how many trainings fit into some hours, from the duration of one run, which is measured only once."""
@@ -301,12 +317,20 @@ class _Search:
             "evidence": evidence_record(state),
             "singles_runs": {task: str(place.relative_to(self.folder)) for task, place in state.singles.items()},
             "picture": bundle.model.sharing.picture(),
-            "notes": [*self.notes, *stages.notes, *doubts(tasks)],
+            "notes": [*self.notes, *stages.notes, *self._all_apart(state), *doubts(tasks)],
         }  # fmt: skip
         self._write_config(stages, sentence, tasks)
         write_json(self.folder / RECORD, record)
         self.trials.console.print(f"auto: {sentence}")
         return AutoResult(self.folder, tasks, size, passes, sentence, self.trials.spent, record)
+
+    def _all_apart(self, state: SearchState) -> list[str]:
+        """Return a note if the result shares nothing."""
+        if len(state.grafted) < len(self.inputs.judged):
+            return []
+        told = "every task got its own model, so nothing is shared"
+        certainty = self.options.certainty
+        return [f"{told}; with a --certainty below {certainty:g} tasks may share" if certainty > 0.5 else told]
 
     def _shipped(self, state: SearchState) -> Bundle:
         """Assemble the model to ship."""

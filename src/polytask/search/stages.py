@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polytask.comparison.preparation import fold_notes
 from polytask.comparison.statistics import Difference
 from polytask.errors import ConfigError, DataError, TrainingError
@@ -15,12 +17,13 @@ from polytask.search.candidates import Candidate
 from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
 from polytask.search.combination import Cost
 from polytask.search.evidence import Pair, added, compare, is_clear
-from polytask.search.ladder import Ladder, LadderStep, ModelLimits, Standing
+from polytask.search.ladder import Ladder, LadderStep, Standing, limits_of
 from polytask.search.lift import Lift, ModelPart
 from polytask.search.outline import FOLDS, SearchOutline, fold_cost
 from polytask.search.plans import TrialPlans
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial
+from polytask.tasks.metric import smaller_is_better
 
 # Suffix for the name of a candidate with the single models as teachers.
 TAUGHT = "_taught"
@@ -216,7 +219,8 @@ class Stages:
             task: compare(task, judged, state.pairs, self.trials.seed) for task, judged in self.inputs.judged.items()
         }
         state.standings = {
-            task: standing(difference, self.inputs.options.floor) for task, difference in self._known.items()
+            task: standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
+            for task, difference in self._known.items()
         }
 
     def _whole(self) -> list[RatedCandidate]:
@@ -238,7 +242,6 @@ class Stages:
     def climb(self) -> None:
         """Lift the tasks that lie below the floor: try steps for each, and choose among all of them together."""
         state, options = self.state, self.inputs.options
-        limits = ModelLimits(options.max_size, options.max_passes, options.certainty)
         assert state.winner is not None
         winner = self.trials.folder(state.winner.trial)
         state.parts = [ModelPart(winner, tuple(state.standings))]
@@ -254,7 +257,7 @@ class Stages:
             passes=state.winner.trial.passes,
             shared=self.inputs.parameters,
             rows=self.trials.rows,
-            limits=limits,
+            limits=limits_of(options),
             standing_of=self.standing_of,
             left=self.ladder_budget,
             say=self._say,
@@ -282,7 +285,7 @@ class Stages:
         else:
             step = compare(task, judged, [Pair({task: pairs[0].joint}, folder)], seed)
             difference = added(self._known[task], step)
-        return standing(difference, self.inputs.options.floor)
+        return standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
 
     def options_of(self, rated: RatedCandidate) -> dict[str, Any]:
         """Return the training options of a joint model that differ from the configuration."""
@@ -326,13 +329,23 @@ class Stages:
         self.trials.train(trials, keep_models=keep_models)
 
 
-def standing(difference: Difference, floor: float) -> Standing:
+def standing(difference: Difference, floor: float, metric: str) -> Standing:
     """Summarise the comparison of a task with its single model.
+
+    Where both answer nearly all rows alike, no replicate differs, although so few rows cannot show that they are equal.
+    So replicates of a score are spread as if one more row differed, by half in each direction.
+
+    Source: Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", section 2.
 
     Args:
         difference: difference to the single model.
         floor: allowed loss in points, hundredths of the metric's unit.
+        metric: name of the metric; errors have any unit, and are not spread.
     """
-    replicates = difference.replicates
-    above = float((replicates >= -floor / 100).mean()) if difference.delta is not None else 0.0
+    above = 0.0
+    if difference.delta is not None:
+        distances = torch.from_numpy(difference.replicates) + floor / 100
+        spread = 0.0 if smaller_is_better(metric) else 1.0 / max(1, difference.rows)
+        certain = torch.special.ndtr(distances / spread) if spread else (distances >= 0).double()
+        above = float(certain.mean())
     return Standing(difference.delta, difference.low, difference.high, above)
