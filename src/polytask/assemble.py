@@ -188,7 +188,7 @@ def _resolved(
     """
     choices: tuple[ResolvedOption, ...] = ()
     config.schedule.require_layers(model.plan.layers)
-    proportioned, way = resolve_proportions(config.schedule, workload.sizes)
+    proportioned, way = resolve_proportions(config.schedule, workload)
     config = config.model_copy(update={"schedule": proportioned})
     if way is not None:
         choices = (ResolvedOption("schedule.proportions", *way),)

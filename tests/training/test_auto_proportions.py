@@ -58,3 +58,11 @@ def test_given_proportions_are_kept_and_one_task_has_none(tmp_path: Path, tiny: 
     alone = assemble(validate(values))
     assert not any(one.option == "schedule.proportions" for one in alone.choices)
     assert alone.config.to_json()["schedule"]["proportions"] == "proportional"
+
+
+def test_tasks_that_wait_for_others_keep_proportional_shares(tmp_path: Path, tiny: Path) -> None:
+    values = job(tmp_path, tiny, (200, 20))
+    values["tasks"]["small"]["needs"] = ["large"]
+    assembly = assemble(validate(values))
+    (choice,) = [one for one in assembly.choices if one.option == "schedule.proportions"]
+    assert (choice.value, choice.reason) == ("proportional", "tasks wait for others to pass through their rows")

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polytask.config import validate
 from polytask.errors import ConfigError
+from polytask.tuning.candidates import Candidates
 from polytask.tuning.space import Choices, Range, read_search, read_values
 
 ENDS = st.floats(min_value=1e-9, max_value=1e9)
@@ -113,3 +115,12 @@ def test_wrong_searches_are_told(search: Any, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_search(search)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(("values", "expected"), [("auto,uniform", "auto"), ("proportional,uniform", "proportional")])
+def test_the_unchanged_configuration_is_found_as_auto_or_as_what_it_means(values: str, expected: str) -> None:
+    given = validate({"encoder": "x", "tasks": {"a": {"type": "classification", "data": {"train": "a.csv"}}}})
+    resolved = given.model_copy(update={"schedule": given.schedule.model_copy(update={"proportions": "proportional"})})
+    axes = read_search([f"schedule.proportions={values}"])
+    found = Candidates({}, tuple(axes)).as_it_is(resolved, given)
+    assert found == {"schedule.proportions": expected}

@@ -27,7 +27,7 @@ class MixedOptions(ScheduleOptions, ABC):
     proportions: Proportions | dict[str, float] = Field(
         default="auto",
         description="how a step's rows are divided among the tasks, or a weight for each task; auto: `temperature` "
-        "if a task has more than twice the rows of another, otherwise `proportional`",
+        "if a task has more than twice the rows of another and none waits for others, otherwise `proportional`",
     )
     temperature: float = Field(
         default=2.0, gt=0, description="for `temperature`: 1 is proportional; higher values are more uniform"
@@ -55,18 +55,13 @@ class ParallelOptions(MixedOptions):
         return Parallel(self, workload)
 
 
-def resolve_proportions(
-    options: ScheduleOptions, sizes: Mapping[str, int]
-) -> tuple[ScheduleOptions, tuple[str, str] | None]:
-    """Return the options with a way in place of proportions of `auto`, and the way and its reason for several tasks.
-
-    Args:
-        sizes: for each task, the number of training rows with its label.
-    """
+def resolve_proportions(options: ScheduleOptions, workload: Workload) -> tuple[ScheduleOptions, tuple[str, str] | None]:
+    """Return the options with a way in place of proportions of `auto`, and the way and its reason for several tasks."""
     if not isinstance(options, MixedOptions) or options.proportions != "auto":
         return options, None
-    way, reason = auto_proportions(sizes)
-    return options.model_copy(update={"proportions": way}), (way, reason) if len(sizes) > 1 else None
+    way, reason = auto_proportions(workload.sizes, waits=any(workload.needs.values()))
+    choice = (way, reason) if len(workload.sizes) > 1 else None
+    return options.model_copy(update={"proportions": way}), choice
 
 
 class Mixed(Schedule):
@@ -105,7 +100,7 @@ class Mixed(Schedule):
         return [
             f"{self.limit} steps of {work.batch_size} rows; an epoch is {self.steps_per_epoch} steps, for the "
             f"{work.rows} rows that carry a label",
-            f"shares of the rows once all are ready: {shown}",
+            f"shares of the labels once all are ready: {shown}",
             f"passes through its own rows in an epoch: {seen}",
             *super().describe(),
         ]
@@ -123,7 +118,8 @@ class Mixed(Schedule):
         if isinstance(chosen, dict):
             return chosen
         progress = self.step / max(1, self.limit - 1) if at is None else at
-        params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress))
+        waits = any(self.workload.needs.values())
+        params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress), waits)
         return PROPORTIONS[chosen](self.workload.sizes, params)
 
 

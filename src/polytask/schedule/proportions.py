@@ -24,11 +24,13 @@ class MixingParams:
         temperature: temperature T, for `temperature`.
         cap: maximum size that is counted, for `capped`.
         progress: completed share of the run, from 0 to 1, for `annealed`.
+        waits: whether tasks wait for others, for `auto`.
     """
 
     temperature: float = 2.0
     cap: int = 2**62
     progress: float = 0.0
+    waits: bool = False
 
 
 def uniform(sizes: Sizes, params: MixingParams) -> dict[str, float]:
@@ -49,8 +51,12 @@ def tempered(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     return {task: (size / largest) ** (1.0 / params.temperature) for task, size in sizes.items()}
 
 
-def auto_proportions(sizes: Sizes) -> tuple[str, str]:
+def auto_proportions(sizes: Sizes, *, waits: bool = False) -> tuple[str, str]:
     """Return the way that `auto` means, `temperature` for unequal sizes and otherwise `proportional`, and the reason.
+
+    Args:
+        sizes: number of rows of each task.
+        waits: whether tasks wait for others; gates count passes through a task's rows, which `proportional` keeps.
 
     >>> auto_proportions({"a": 1000, "b": 500})
     ('proportional', 'no task has more than 2 times the rows of another')
@@ -59,14 +65,16 @@ def auto_proportions(sizes: Sizes) -> tuple[str, str]:
     """
     largest, smallest = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
     ratio = sizes[largest] / max(1, sizes[smallest])
-    if ratio > UNEQUAL:
-        return "temperature", f"{largest} has {ratio:.3g} times the rows of {smallest}"
-    return "proportional", f"no task has more than {UNEQUAL:g} times the rows of another"
+    if ratio <= UNEQUAL:
+        return "proportional", f"no task has more than {UNEQUAL:g} times the rows of another"
+    if waits:
+        return "proportional", "tasks wait for others to pass through their rows"
+    return "temperature", f"{largest} has {ratio:.3g} times the rows of {smallest}"
 
 
 def by_sizes(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     """Return the shares of the way that `auto_proportions` chooses."""
-    return _PROPORTIONS[auto_proportions(sizes)[0]](sizes, params)
+    return _PROPORTIONS[auto_proportions(sizes, waits=params.waits)[0]](sizes, params)
 
 
 def annealed(sizes: Sizes, params: MixingParams) -> dict[str, float]:

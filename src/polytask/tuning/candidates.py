@@ -66,24 +66,30 @@ class Candidates:
             set_at(data, tuple(path.split(".")), value)
         return values_of(validate(data))
 
-    def as_it_is(self, resolved: Config) -> dict[str, Any] | str:
+    def as_it_is(self, resolved: Config, given: Config) -> dict[str, Any] | str:
         """Return the parameters of the unchanged configuration, or the path of an option outside the search space.
 
         Args:
             resolved: the configuration with `auto` values resolved.
+            given: the configuration as it was given; a choice may be `auto` itself.
         """
-        resolved_values, parameters = resolved.to_json(), dict[str, Any]()
+        parameters: dict[str, Any] = {}
         for axis in self.axes:
-            value: Any = resolved_values
-            for part in axis.parts:
-                value = value.get(part) if isinstance(value, Mapping) else None
+            value, own = _value_at(resolved.to_json(), axis), _value_at(given.to_json(), axis)
             if isinstance(axis.values, Choices):
-                value = axis.values.text_of(value)
+                text = axis.values.text_of(own)
+                value = axis.values.text_of(value) if text is None else text
             if value is None or (isinstance(axis.values, Range) and not axis.values.holds(value)):
                 return axis.path
             is_int = isinstance(axis.values, Range) and axis.values.kind == "int"
             parameters[axis.path] = int(value) if is_int else value
         return parameters
+
+
+def _value_at(values: Any, axis: SearchAxis) -> Any:  # noqa: ANN401
+    for part in axis.parts:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def require_searchable(axes: Sequence[SearchAxis], config: Config) -> None:

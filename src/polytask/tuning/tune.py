@@ -123,7 +123,7 @@ def _prepare(folder: Path, full: Config, axes: Sequence[SearchAxis], seed: int, 
     settings = settings_of(axes, seed, assembly.identity, prune=prune)
     open_search(folder, blind, settings)
     mend_journal(folder)
-    first = candidates.as_it_is(assembly.config)
+    first = candidates.as_it_is(assembly.config, blind)
     return _Ready(
         folder, full, candidates, settings, Study(folder, axes, seed, prune=prune),
         None if isinstance(first, str) else first, assembly.rule.to_json(),
