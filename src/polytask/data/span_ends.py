@@ -88,7 +88,9 @@ def _ends(table: DataTable, task: str, *, nested: bool) -> _Ends:
     for batch in table.rows.data.select(["place", "text", "starts", "ends", f"label.{task}"]).to_batches():
         for place, text, starts, ends, labels in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             for span in _spans(labels or [], nested=nested):
-                end = ends[span.end - 1]
+                last, end = starts[span.end - 1], ends[span.end - 1]
+                if end - last > 1 and not text[last:end].isdecimal():
+                    continue  # a span that ends within a word was widened to it
                 found.add(place, text[starts[span.first] : end], text[end:])
             if found.may_pause and found.pauses >= _FEWEST:
                 return found
