@@ -208,7 +208,7 @@ def _ladder(value: AutoForm) -> Iterator[Block]:
         cells = map(_two, (item.size, item.passes, item.cost))
         rows.append([item.task, item.step.replace("_", " "), outcome, *cells, detail])
     columns = ["task", "step", "outcome", "size", "passes", "trainings", "why"]
-    title = "Steps for the tasks that were not surely above the floor, cheapest first"
+    title = "Steps for the tasks that were not surely above the floor, in the order in which they were tried"
     yield TableBlock(title, columns, rows, words=len(columns), wide=True)
     taken = dict.fromkeys(item.step for item in value.ladder)
     yield BulletList([f"{step.replace('_', ' ')}: {STEPS[step]}" for step in taken if step in STEPS])
