@@ -24,7 +24,7 @@ from polytask.comparison.merging import (
     read_earlier,
 )
 from polytask.comparison.predictions import read_predictions, require_answers_to
-from polytask.comparison.preparation import fold_notes, prepare
+from polytask.comparison.preparation import Prepared, fold_notes, prepare, short_notes
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -146,6 +146,7 @@ def compare(
         included, variants = before.with_arms(requested, named)
         prepared = prepare(checked, included, variants, folds)
         notes = [*open_comparison(folder, checked, folds), *(fold_notes(checked) if folds else ())]
+        notes += short_notes(_epochs_alone(prepared), checked.train)
         store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*requested, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
@@ -207,6 +208,12 @@ def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
         return []
     addition = "" if kept is None else f", and its results are kept in {kept.name}"
     return [f"{folder} held a comparison of another configuration, or with other folds; its runs are kept{addition}"]
+
+
+def _epochs_alone(prepared: Mapping[str, Prepared]) -> dict[str, float]:
+    """Return the epochs of each task's single model; empty without the arm of single models."""
+    parts = prepared[BASELINE].parts if BASELINE in prepared else ()
+    return {task: part.config.train.epochs for part in parts for task in part.config.tasks}
 
 
 def _findings(

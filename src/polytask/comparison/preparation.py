@@ -21,6 +21,7 @@ from polytask.evaluation.scoring import truth_of
 from polytask.model.loading import locate
 from polytask.model.parameters import sharing_tasks
 from polytask.terms import Label
+from polytask.training.options import TrainOptions
 
 _ENCODER_FILES = ("config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json")
 
@@ -41,6 +42,10 @@ class TaskScoring:
     def measured(self, answers: Mapping[str, ArmPredictions]) -> dict[str, ArmPredictions]:
         """Return the predictions of the arms in the form that the metric takes."""
         return {arm: predictions.measured(self.measure) for arm, predictions in answers.items()}
+
+
+# Single models with less than this share of the configured epochs are named.
+SHORT = 0.75
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,22 @@ def prepare(
             f"--arms: found {', '.join(prepared)}, but none of them shares anything; add global, or another that does"
         )
     return prepared
+
+
+def short_notes(alone: Mapping[str, float], train: TrainOptions) -> list[str]:
+    """Return a note on tasks whose single models train for clearly fewer epochs than the configuration says.
+
+    Args:
+        alone: epochs of each task's single model.
+        train: training options of the configuration; `max_steps` shortens joint models too, so nothing is said of it.
+    """
+    short = [f"{task} {found:.2f}" for task, found in alone.items() if found < SHORT * train.epochs]
+    if not short or train.max_steps is not None:
+        return []
+    return [
+        "single models see as many rows of their task as the joint model, which for some is clearly less than "
+        f"train.epochs = {train.epochs:g}: {', '.join(short)} epochs"
+    ]
 
 
 def fold_notes(config: Config) -> list[str]:

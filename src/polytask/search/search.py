@@ -19,7 +19,7 @@ from polytask.assemble import assemble
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.budget import planned
 from polytask.comparison.merging import is_of
-from polytask.comparison.preparation import judged_by
+from polytask.comparison.preparation import judged_by, short_notes
 from polytask.comparison.runs import RunStore
 from polytask.config import Config, values_of, without_test
 from polytask.config.row_files import ROWS, with_row_files
@@ -58,8 +58,6 @@ from polytask.terminal import PlainConsole
 # The searched configuration and the results of the search.
 CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
 FEWEST_GROUPED = 3
-# Single models with less than this share of the configured epochs are named.
-SHORT = 0.75
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,7 +191,8 @@ class _Search:
             groups = self._groups(options[0])
             options = candidates(self.inputs.config, self.inputs.layers, self.inputs.budget.sizes, groups)
         usable = self._usable(options)
-        self.notes += self._short_singles()
+        alone = {task: self.inputs.budget.alone(task)["epochs"] for task in self.inputs.judged}
+        self.notes += short_notes(alone, self.inputs.config.train)
         stages = Stages(self.plans, self._outline(len(usable)), usable, self.folder, self._say)
         return self._finish(stages.run(), stages)
 
@@ -236,18 +235,6 @@ class _Search:
         if not usable:
             raise ConfigError(f"no candidate can be trained: {'; '.join(self.notes)}")
         return usable
-
-    def _short_singles(self) -> list[str]:
-        """Return a note on tasks whose single models train for clearly fewer epochs than the configuration says."""
-        epochs, budget = self.inputs.config.train.epochs, self.inputs.budget
-        each = {task: budget.alone(task)["epochs"] for task in self.inputs.judged}
-        short = [f"{task} {found:.2f}" for task, found in each.items() if found < SHORT * epochs]
-        if not short:
-            return []
-        return [
-            f"single models see as many rows of their task as the joint model, which for some is less than "
-            f"train.epochs = {epochs:g}: {', '.join(short)} epochs"
-        ]
 
     def _trainings_in(self, hours: float, first: Candidate) -> float:
         """Return how many trainings fit into some hours, from the duration of one run, which is measured only once."""
