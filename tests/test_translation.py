@@ -123,3 +123,14 @@ def test_what_changed_in_english_is_named(
     assert (new[f"{second} And a word."].string, new[f"{second} And a word."].fuzzy) == ("乙", True)
     assert second not in new
     assert not new.obsolete
+
+
+def test_a_second_update_keeps_the_marks_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogues, "CATALOGUES", tmp_path)
+    (tmp_path / "page.po").write_text(
+        'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
+        'msgid "A model for three tasks"\nmsgstr "三个任务的模型"\n',
+        "utf-8",
+    )
+    for _ in range(3):
+        assert catalogues.update("page", ["A model for four tasks"]) == (1, 1)

@@ -79,7 +79,11 @@ def update(page: str, messages: list[str]) -> tuple[int, int]:
     template = Catalog(project="polytask", creation_date=catalogue.creation_date)
     for message in messages:
         template.add(message)
+    waiting = {message.id for message in catalogue if message.id and message.fuzzy}
     catalogue.update(template)
+    for message in catalogue:  # the marks of an earlier update, which would be lost
+        if message.id in waiting:
+            message.flags.add("fuzzy")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         write_po(file, catalogue, width=0, ignore_obsolete=True)
