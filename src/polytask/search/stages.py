@@ -335,7 +335,7 @@ def standing(difference: Difference, floor: float, metric: str) -> Standing:
     Where both answer nearly all rows alike, no replicate differs, although so few rows cannot show that they are equal.
     So replicates of a score are spread as if one more row differed, by half in each direction.
 
-    Source: Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions", section 2.
+    Source: Agresti and Min 2005, "Simple improved confidence intervals for comparing matched proportions".
 
     Args:
         difference: difference to the single model.
@@ -347,5 +347,5 @@ def standing(difference: Difference, floor: float, metric: str) -> Standing:
         distances = torch.from_numpy(difference.replicates) + floor / 100
         spread = 0.0 if smaller_is_better(metric) else 1.0 / max(1, difference.rows)
         certain = torch.special.ndtr(distances / spread) if spread else (distances >= 0).double()
-        above = float(certain.mean())
+        above = float(certain.nan_to_num(0.0).mean())  # an undefined replicate does not lie above
     return Standing(difference.delta, difference.low, difference.high, above)
