@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from variants import DYNAMIC, PARALLEL, VARIANTS, Variant, play
+from variants import DYNAMIC, PARALLEL, VARIANTS, Variant, play, promised
 
 from polytask.data.stream import DrawnRow, Streams, rows_by_stratum, strata
 from polytask.schedule import Parallel, ParallelOptions, Schedule, Workload, passed
-from polytask.schedule.proportions import PROPORTIONS, MixingParams
 from polytask.schedule.schedule import require_reachable
 from polytask.terms import Stratum
 
@@ -159,10 +158,7 @@ def test_quotas_are_met_with_the_fewest_encoder_rows(variant: Variant, found: Ga
     if variant.options["proportions"] == "annealed":
         return  # its shares change from step to step
     run = run_on(found.sources, found.run.batch_size, epochs=8).run
-    values = variant.values(run)
-    shares = values["proportions"]
-    if not isinstance(shares, dict):
-        shares = PROPORTIONS[shares](run.sizes, MixingParams(values.get("temperature", 2.0), values.get("cap", 10_000)))
+    shares = promised(variant, run)
     drawn: Counter[str] = Counter()
     rows = 0
     for step in draws(variant.build(run), found.streams()):

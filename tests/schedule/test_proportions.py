@@ -14,7 +14,7 @@ from variants import Variant, workload
 
 from polytask.errors import ConfigError
 from polytask.schedule import ParallelOptions
-from polytask.schedule.proportions import PROPORTIONS, UNEQUAL, Apportioner, MixingParams
+from polytask.schedule.proportions import PROPORTIONS, Apportioner, MixingParams
 
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 10**6), min_size=1)
 SHARES = st.lists(st.floats(1e-4, 1), min_size=1, max_size=8)
@@ -30,7 +30,7 @@ def relative(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def test_proportions_are_those_of_the_options() -> None:
-    assert len(PROPORTIONS) == 6
+    assert len(PROPORTIONS) == 5
 
 
 @LAWS
@@ -45,9 +45,6 @@ def test_proportions_follow_their_formula(sizes: dict[str, int], temperature: fl
     assert PROPORTIONS["annealed"](sizes, params) == {
         task: pytest.approx(size ** (1 - 0.8 * progress)) for task, size in sizes.items()
     }
-    unequal = max(sizes.values()) > UNEQUAL * min(sizes.values())
-    chosen = PROPORTIONS["temperature" if unequal else "proportional"]
-    assert PROPORTIONS["auto"](sizes, params) == chosen(sizes, params)
     assert PROPORTIONS["capped"](sizes, params) == {task: min(size, cap) for task, size in sizes.items()}
     assert all(share > 0 for name in PROPORTIONS for share in PROPORTIONS[name](sizes, params).values())
 

@@ -8,25 +8,16 @@ from collections import Counter
 from typing import Any, get_args
 
 import pytest
-from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, steps, workload
+from variants import DYNAMIC, FREE, PARALLEL, SEQUENTIAL, VARIANTS, WORKLOADS, Variant, play, promised, steps, workload
 
 from polytask import testing
 from polytask.schedule import SCHEDULES, Feedback, Parallel, ParallelOptions, Step, Workload, passed
 from polytask.schedule.policies import LEAST, POLICIES
-from polytask.schedule.proportions import PROPORTIONS, MixingParams
+from polytask.schedule.proportions import PROPORTIONS
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 every_workload = pytest.mark.parametrize("run", WORKLOADS.values(), ids=WORKLOADS)
 free_workload = pytest.mark.parametrize("run", FREE.values(), ids=FREE)
-
-
-def planned(variant: Variant, run: Workload, progress: float = 0.0) -> dict[str, float]:
-    """Return the shares that the proportions promise at a point of the run."""
-    values = variant.values(run)
-    if isinstance(values["proportions"], dict):
-        return values["proportions"]
-    params = MixingParams(values.get("temperature", 2.0), values.get("cap", 10_000), progress)
-    return PROPORTIONS[values["proportions"]](run.sizes, params)
 
 
 def demands(run: Workload, shares: dict[str, float]) -> dict[tuple[int, int], float]:
@@ -48,7 +39,7 @@ def test_every_schedule_proportion_and_policy_is_covered() -> None:
     assert {variant.strategy for variant in VARIANTS} == set(SCHEDULES)
     for name, kind in SCHEDULES.items():
         assert get_args(kind.model_fields["strategy"].annotation) == (name,)
-    assert {variant.options["proportions"] for variant in PARALLEL} == {*PROPORTIONS, "numbers"}
+    assert {variant.options["proportions"] for variant in PARALLEL} == {*PROPORTIONS, "numbers", "auto"}
     assert {variant.options["policy"] for variant in DYNAMIC} == set(POLICIES)
     assert {bool(variant.options.get("replay")) for variant in SEQUENTIAL} == {True, False}
 
@@ -125,7 +116,7 @@ def test_a_run_has_as_many_steps_as_its_epochs_whatever_rounding_does(
 @every_workload
 def test_no_task_starves_once_it_may_train(variant: Variant, run: Workload) -> None:
     schedule = variant.build(run)
-    ends = planned(variant, run), planned(variant, run, 1.0)
+    ends = promised(variant, run), promised(variant, run, 1.0)
     most = max(passed(run.sources, run.sizes, shares) / min(shares.values()) for shares in ends)
     # What feedback leaves a task at least; a paused one keeps its share of every so many steps.
     least = LEAST if variant in DYNAMIC else 1.0
@@ -152,7 +143,7 @@ def test_parallel_frequencies_match_the_proportions_within_one_row(variant: Vari
     limit = schedule.limit
     exact, drawn = Counter[Any](), Counter[Any]()
     for step in steps(schedule, 120):
-        shares = planned(variant, run, step.number / max(1, limit - 1))
+        shares = promised(variant, run, step.number / max(1, limit - 1))
         most, rows = demands(run, shares), encoder_rows(step)
         for source, strata in enumerate(run.sources):
             numbers = range(len(strata))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.schedule import SCHEDULES, Schedule, Step, Workload
+from polytask.schedule.proportions import PROPORTIONS, MixingParams
 from polytask.tasks.gate import GateOptions
 from polytask.terms import Stratum
 from polytask.testing import EVALUATE_EVERY, evaluation, loss, play, score
@@ -37,6 +38,20 @@ class Variant:
     def build(self, workload: Workload) -> Any:
         """Return a new schedule for a run."""
         return SCHEDULES[self.strategy].model_validate(self.values(workload)).build(workload)  # type: ignore[arg-type]
+
+
+def promised(variant: Variant, run: Workload, progress: float = 0.0) -> dict[str, float]:
+    """Return the shares that a variant's proportions promise at a point of the run."""
+    values = variant.values(run)
+    way = values["proportions"]
+    if isinstance(way, dict):
+        return way
+    if way == "auto":
+        unequal = max(run.sizes.values()) > 2 * min(run.sizes.values())
+        way = "temperature" if unequal and not any(run.needs.values()) else "proportional"
+    return PROPORTIONS[way](
+        run.sizes, MixingParams(values.get("temperature", 2.0), values.get("cap", 10_000), progress)
+    )
 
 
 PARALLEL = [

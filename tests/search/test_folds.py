@@ -135,7 +135,6 @@ def test_a_step_is_added_to_what_is_known() -> None:
     assert standing(replace(same, rows=known.rows), 0.5, "accuracy") == standing(known, 0.5, "accuracy")
 
 
-@pytest.mark.parametrize(("rows", "least", "most"), [(60, 0.6, 0.65), (300, 0.9, 0.95), (2000, 0.999, 1.0)])
 def test_undefined_replicates_do_not_lie_above_the_floor() -> None:
     known = difference(["a"] * 40, ["a"] * 10 + ["b"] * 30, "worse")
     undefined = replace(known, replicates=np.where(np.arange(500) % 5, known.replicates, np.nan))
@@ -145,6 +144,7 @@ def test_undefined_replicates_do_not_lie_above_the_floor() -> None:
     assert standing(undefined, 0.5, "f1").above == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("rows", "least", "most"), [(60, 0.6, 0.65), (300, 0.9, 0.95), (2000, 0.999, 1.0)])
 def test_equal_answers_to_few_rows_do_not_show_that_a_floor_holds(rows: int, least: float, most: float) -> None:
     alike = difference(["a"] * rows, ["a"] * rows, "alike")
     assert least <= standing(alike, 0.5, "accuracy").above <= most

@@ -7,7 +7,7 @@ from abc import ABC
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -18,7 +18,10 @@ from polytask.schedule.proportions import PROPORTIONS, MixingParams, auto_propor
 from polytask.schedule.rows import ROUNDING_ROWS, passed
 from polytask.schedule.schedule import Schedule, ScheduleOptions, Stage, Workload
 
-Proportions: TypeAlias = Annotated[str, NameOf(PROPORTIONS)]
+Proportions: TypeAlias = Annotated[str, NameOf(PROPORTIONS, "auto")]
+
+
+AnyOptions = TypeVar("AnyOptions", bound=ScheduleOptions)
 
 
 class MixedOptions(ScheduleOptions, ABC):
@@ -55,7 +58,7 @@ class ParallelOptions(MixedOptions):
         return Parallel(self, workload)
 
 
-def resolve_proportions(options: ScheduleOptions, workload: Workload) -> tuple[ScheduleOptions, tuple[str, str] | None]:
+def resolve_proportions(options: AnyOptions, workload: Workload) -> tuple[AnyOptions, tuple[str, str] | None]:
     """Return the options with a way in place of proportions of `auto`, and the way and its reason for several tasks."""
     if not isinstance(options, MixedOptions) or options.proportions != "auto":
         return options, None
@@ -73,6 +76,7 @@ class Mixed(Schedule):
 
     def __init__(self, options: MixedOptions, workload: Workload) -> None:
         super().__init__(options, workload)
+        options, _ = resolve_proportions(options, workload)
         self.options = options
         if isinstance(options.proportions, dict):
             require_each("schedule.proportions", options.proportions, workload.sizes)
@@ -118,8 +122,7 @@ class Mixed(Schedule):
         if isinstance(chosen, dict):
             return chosen
         progress = self.step / max(1, self.limit - 1) if at is None else at
-        waits = any(self.workload.needs.values())
-        params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress), waits)
+        params = MixingParams(self.options.temperature, self.options.cap, min(1.0, progress))
         return PROPORTIONS[chosen](self.workload.sizes, params)
 
 

@@ -24,13 +24,11 @@ class MixingParams:
         temperature: temperature T, for `temperature`.
         cap: maximum size that is counted, for `capped`.
         progress: completed share of the run, from 0 to 1, for `annealed`.
-        waits: whether tasks wait for others, for `auto`.
     """
 
     temperature: float = 2.0
     cap: int = 2**62
     progress: float = 0.0
-    waits: bool = False
 
 
 def uniform(sizes: Sizes, params: MixingParams) -> dict[str, float]:
@@ -51,16 +49,16 @@ def tempered(sizes: Sizes, params: MixingParams) -> dict[str, float]:
     return {task: (size / largest) ** (1.0 / params.temperature) for task, size in sizes.items()}
 
 
-def auto_proportions(sizes: Sizes, *, waits: bool = False) -> tuple[str, str]:
+def auto_proportions(sizes: Sizes, *, waits: bool) -> tuple[str, str]:
     """Return the way that `auto` means, `temperature` for unequal sizes and otherwise `proportional`, and the reason.
 
     Args:
         sizes: number of rows of each task.
         waits: whether tasks wait for others; gates count passes through a task's rows, which `proportional` keeps.
 
-    >>> auto_proportions({"a": 1000, "b": 500})
+    >>> auto_proportions({"a": 1000, "b": 500}, waits=False)
     ('proportional', 'no task has more than 2 times the rows of another')
-    >>> auto_proportions({"a": 4000, "b": 100})
+    >>> auto_proportions({"a": 4000, "b": 100}, waits=False)
     ('temperature', 'a has 40 times the rows of b')
     """
     largest, smallest = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
@@ -70,11 +68,6 @@ def auto_proportions(sizes: Sizes, *, waits: bool = False) -> tuple[str, str]:
     if waits:
         return "proportional", "tasks wait for others to pass through their rows"
     return "temperature", f"{largest} has {ratio:.3g} times the rows of {smallest}"
-
-
-def by_sizes(sizes: Sizes, params: MixingParams) -> dict[str, float]:
-    """Return the shares of the way that `auto_proportions` chooses."""
-    return _PROPORTIONS[auto_proportions(sizes, waits=params.waits)[0]](sizes, params)
 
 
 def annealed(sizes: Sizes, params: MixingParams) -> dict[str, float]:
@@ -92,7 +85,6 @@ def capped(sizes: Sizes, params: MixingParams) -> dict[str, float]:
 
 Proportioning: TypeAlias = Callable[[Sizes, MixingParams], dict[str, float]]
 _PROPORTIONS: dict[str, Proportioning] = {
-    "auto": by_sizes,
     "uniform": uniform,
     "proportional": proportional,
     "temperature": tempered,

@@ -73,9 +73,9 @@ class Candidates:
             resolved: the configuration with `auto` values resolved.
             given: the configuration as it was given; a choice may be `auto` itself.
         """
-        parameters: dict[str, Any] = {}
+        resolved_values, given_values, parameters = resolved.to_json(), given.to_json(), dict[str, Any]()
         for axis in self.axes:
-            value, own = _value_at(resolved.to_json(), axis), _value_at(given.to_json(), axis)
+            value, own = _value_at(resolved_values, axis), _value_at(given_values, axis)
             if isinstance(axis.values, Choices):
                 text = axis.values.text_of(own)
                 value = axis.values.text_of(value) if text is None else text
