@@ -73,7 +73,7 @@ class Combination:
     def key(self) -> tuple[float, float, int, float, float, float, float]:
         """Sort key, the best first: the worst loss, all losses, the tasks that are not lifted, passes, size, gain.
 
-        Sizes that differ by less than a twentieth of an encoder count as equal if the gain over all tasks differs.
+        Sizes are compared to a tenth of an encoder, then the gain over all tasks, then the exact size.
         """
         losses = self.losses.values()
         worst, total = max(losses, default=0.0), sum(losses)
@@ -109,10 +109,6 @@ class Combiner:
         found = [combination for base in bases for combination in self._on(base)]
         yield from sorted(found, key=lambda combination: combination.key)
 
-    def unlifted(self, standings: Mapping[str, Standing]) -> list[str]:
-        """Return the tasks that are not certainly above the floor, the worst first."""
-        return worst_first(standings, self.limits.certainty)
-
     def with_graft(self, combination: Combination, task: str) -> Combination:
         """Return the combination with the single model of one more task, whatever the limits."""
         base, step = combination.base, combination.taken.get(task)
@@ -128,7 +124,7 @@ class Combiner:
         )
 
     def _on(self, base: Base) -> list[Combination]:
-        below = self.unlifted(base.standings)
+        below = worst_first(base.standings, self.limits.certainty)
         start = Combination(base, base.cost, losses={task: self._loss(base.standings[task]) for task in below})
         found = [start]
         for task in below:

@@ -1,8 +1,8 @@
 """The ladder: steps that lift tasks which the best joint model leaves below the floor, one after another.
 
 A step gives a task its own parts, which start as what it used before. Every step except the branch keeps the
-predictions of all other tasks bit for bit, since their weights are frozen. So
-the steps of several tasks can be combined; `polytask.search.combination` chooses among them and the single models.
+predictions of all other tasks bit for bit, since their weights are frozen. So the steps of several tasks can be
+combined; `polytask.search.combination` chooses among them and the single models.
 """
 
 from __future__ import annotations

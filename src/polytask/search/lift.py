@@ -15,7 +15,7 @@ from polytask.artifact.pruning import pruned
 from polytask.errors import ConfigError
 from polytask.model.parameters import count_parameters
 from polytask.search.combination import EXACT, Base, Combination, Combiner, Cost
-from polytask.search.ladder import Ladder, LadderStep, Standing
+from polytask.search.ladder import Ladder, LadderStep, Standing, worst_first
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class Lift:
         if not combination.taken and not combination.grafted:
             return combination
         try:
-            cost = self._cost(composed_of(self.parts(combination, with_grafts=True)))
+            cost = self._cost(composed_of(self.parts(combination)))
         except ConfigError:  # a task reads another one that comes from elsewhere
             return None
         return None if self.ladder.limits.refuse(cost.size, cost.passes) else replace(combination, cost=cost)
 
-    def parts(self, combination: Combination, *, with_grafts: bool = False) -> list[ModelPart]:
-        """Return the models that a combination is composed of, by default without the single models."""
+    def parts(self, combination: Combination) -> list[ModelPart]:
+        """Return the models that a combination is composed of."""
         taken, gone = combination.taken, {*combination.taken, *combination.grafted}
         rest = tuple(task for task in combination.base.standings if task not in gone)
         # The first step's model also provides the other tasks, whose weights are those of the base.
@@ -103,8 +103,7 @@ class Lift:
             parts[0] = replace(parts[0], tasks=(*rest, *parts[0].tasks))
         elif rest:
             parts = [ModelPart(combination.base.folder, rest)]
-        grafts = [ModelPart(self.singles[task], (task,)) for task in combination.grafted]
-        return [*parts, *grafts] if with_grafts else parts
+        return [*parts, *(ModelPart(self.singles[task], (task,)) for task in combination.grafted)]
 
     def told(self, chosen: Combination, steps: Sequence[LadderStep]) -> list[LadderStep]:
         """Return the steps, marked with what became of them, and the single models that were taken or forbidden."""
@@ -128,7 +127,7 @@ class Lift:
     def _base(self, folder: Path, standings: Mapping[str, Standing], steps: Sequence[LadderStep] = ()) -> Base:
         bundle = load_bundle(model_folder(folder))
         cost, own = self._cost(bundle), dict[str, Cost]()
-        for task in self._combiner.unlifted(standings):
+        for task in worst_first(standings, self.ladder.limits.certainty):
             others = [name for name in bundle.tasks if name != task]
             try:
                 own[task] = cost - self._cost(pruned(bundle, others)) if others else cost

@@ -36,7 +36,7 @@ from polytask.result import Result, listed
 from polytask.search.candidates import Candidate, candidates
 from polytask.search.final import FinalScores, look
 from polytask.search.ladder import limits_of
-from polytask.search.lift import ModelPart, composed_of
+from polytask.search.lift import composed_of
 from polytask.search.options import BUDGET, AutoOptions
 from polytask.search.outline import SearchOutline, outline_for, usable_shares
 from polytask.search.plans import SearchInputs, TrialPlans
@@ -264,7 +264,7 @@ class _Search:
 
     def _finish(self, state: SearchState, stages: Stages) -> AutoResult:
         """Ship the model, score it on test once, and write the record."""
-        bundle = self._shipped(state)
+        bundle = composed_of(state.parts)
         self._ship(bundle)  # before test rows are read, so that the model is kept whatever these hold
         winner = state.winner
         assert winner is not None
@@ -318,11 +318,6 @@ class _Search:
         told = "every task got its own model, so nothing is shared"
         certainty = self.options.certainty
         return [f"{told}; with a --certainty below {certainty:g} tasks may share" if certainty > 0.5 else told]
-
-    def _shipped(self, state: SearchState) -> Bundle:
-        """Assemble the model to ship."""
-        grafts = [ModelPart(state.singles[task], (task,)) for task in state.grafted]
-        return composed_of([*state.parts, *grafts])
 
     def _ship(self, bundle: Bundle) -> None:
         """Write the model in place of an earlier one."""

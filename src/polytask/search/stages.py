@@ -43,7 +43,7 @@ class SearchState:
         standings: comparison of the best joint model with the single model of each task.
         steps: steps of the ladder.
         pairs: models whose predictions the winner is judged on: those of all training rows, and those of each fold.
-        parts: models that the shipped one is composed of, without those of the grafted tasks.
+        parts: models that the shipped one is composed of.
         grafted: tasks that are answered by their single models.
     """
 
