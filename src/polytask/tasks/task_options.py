@@ -20,6 +20,12 @@ def _one_or_several(value: Any) -> Any:  # noqa: ANN401
     return (value,) if isinstance(value, str) else value
 
 
+def _as_read(value: Any) -> Any:  # noqa: ANN401
+    names = _one_or_several(value)
+    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return dict.fromkeys(names, "probabilities") if named else names
+
+
 def _as_cells(value: Any) -> Any:  # noqa: ANN401
     items = _one_or_several([value] if isinstance(value, int | float) else value)
     if not isinstance(items, list | tuple):
@@ -34,6 +40,13 @@ Names: TypeAlias = Annotated[
     tuple[str, ...],
     BeforeValidator(_one_or_several),
     WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME}]}),
+]
+
+_READ: dict[str, Any] = {"type": "object", "additionalProperties": {"const": "probabilities"}}
+Read: TypeAlias = Annotated[
+    dict[str, Literal["probabilities"]],
+    BeforeValidator(_as_read),
+    WithJsonSchema({"anyOf": [_NAME, {"type": "array", "items": _NAME}, _READ]}),
 ]
 
 Cells: TypeAlias = Annotated[
@@ -71,9 +84,10 @@ class TaskOptions(Options):
         default=None, description="column with each training row's weight in the task's loss: a number, 0 or more"
     )
     needs: Names = Field(default=(), description="tasks that this one depends on: one name or several")
-    reads: dict[str, Literal["probabilities"]] = Field(
+    reads: Read = Field(
         default={},
-        description="needed tasks whose predictions this task's head takes as input: {intent: probabilities}",
+        description="needed tasks whose predictions this task's head takes as input: one name or several, or "
+        "{intent: probabilities}",
     )
     detach_reads: bool = Field(default=True, description="stop the gradient at the predictions that are read")
     gate: GateOptions | None = Field(default=None, description="when the task is ready for those that need it")
