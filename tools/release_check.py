@@ -2,10 +2,12 @@
 
     make release-check
     python tools/release_check.py --extras core
+    python tools/release_check.py --constraint constraints.txt
 
 What is built lies in `dist/`. `build/` gets what the extra `all` installs, with its licences (`licences.md`) and as a
 CycloneDX document (`sbom.json`). Nothing is published. It takes a quarter of an hour, most of it spent on
-installing; packages come from where pip is told to find them.
+installing; packages come from where pip is told to find them,
+in the newest versions that it finds there, or with a constraints file in those that were tested.
 """
 
 from __future__ import annotations
@@ -71,13 +73,15 @@ def run(command: Sequence[str], folder: Path, *, stdin: str | None = None) -> st
     return done.stdout
 
 
-def environment(folder: Path, name: str, packages: Sequence[str]) -> Environment:
-    """Make an empty environment and install packages in it, with nothing pinned."""
+def environment(folder: Path, name: str, packages: Sequence[str], constraint: Path | None = None) -> Environment:
+    """Make an empty environment and install packages in it, with nothing pinned but by a constraints file."""
     path = folder / f"env-{name}"
     run([sys.executable, "-m", "venv", str(path)], folder)
     made = Environment(path, folder)
-    if packages:
-        made.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    # Only what is imported has to be compiled, which happens then: of torch and its like that is a small part.
+    flags = ["--quiet", "--disable-pip-version-check", "--no-compile"]
+    flags += ["--constraint", str(constraint)] if constraint else []
+    made.run("python", "-m", "pip", "install", *flags, *packages)
     return made
 
 
@@ -300,12 +304,14 @@ def main() -> int:
     parser.add_argument(
         "--audit", choices=("refuse", "tell"), default="refuse", help="what known faults of packages do"
     )
+    parser.add_argument("--constraint", type=Path, help="versions to install of what polytask needs; else the newest")
     options = parser.parse_args()
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", flush=True)
 
+    pinned = options.constraint.resolve() if options.constraint else None
     with tempfile.TemporaryDirectory(prefix="release-") as name:
         folder = Path(name)
         try:
@@ -314,7 +320,7 @@ def main() -> int:
             say(f"built {wheel.name} and {sdist.name}; they hold what they should")
             for extra in [one for one in EXTRAS if one in options.extras]:
                 wanted = f"[{','.join(EXTRAS[extra].extras)}]" if EXTRAS[extra].extras else ""
-                env = environment(folder, extra, [f"{wheel}{wanted}"])
+                env = environment(folder, extra, [f"{wheel}{wanted}"], pinned)
                 EXTRAS[extra].attempt(env)
                 say(f"polytask{wanted} works in an empty environment")
                 if extra == "all":
