@@ -208,6 +208,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "norms_each_0": {"balance": {"method": "equal_norms", "every": 1, "decay": 0.0}},
     "aligned_8": {"balance": {"method": "aligned_mtl", "every": 8}},
     "nash_mtl": {"balance": {"method": "nash_mtl"}},
+    "cagrad": {"balance": {"method": "cagrad"}},
+    "imtl_g": {"balance": {"method": "imtl_g"}},
     "layer_decay": {"train": {"layer_decay": 0.85}},
     "cosine": {"train": {"lr_scheduler_type": "cosine"}},
     "tenth": {"train": {"min_lr_ratio": 0.1}},
@@ -221,6 +223,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "heads_1e-2": {"train": {"head_learning_rate": 1e-2}},
     "rate_4.2e-4": {"train": {"learning_rate": 4.24e-4, "head_learning_rate": 7.5e-3}},
     "rate_5.2e-4": {"train": {"learning_rate": 5.2e-4, "head_learning_rate": 7.5e-3}},
+    "rate_4e-5": {"train": {"learning_rate": 4e-5, "head_learning_rate": 7.5e-3}},
+    "rate_7.5e-5": {"train": {"learning_rate": 7.5e-5, "head_learning_rate": 7.5e-3}},
     "rate_2.1e-4": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3}},
     "rate_2.1e-4_rows_32": {"train": {"learning_rate": 2.1e-4, "head_learning_rate": 5.25e-3, "batch_size": 32}},
 }
@@ -234,7 +238,7 @@ RATES = {
 ARMS.update(RATES)
 # What an arm changes in each task of a type.
 TASK_ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "cls": ("classification", {"pooling": "cls"}),  # the dense layer starts from the encoder's own, where it has one
+    "cls": ("classification", {"pooling": "cls"}),  # with a dense layer, which starts from random weights
     "tag_heads_half": ("tagging", {"head_learning_rate": 3.75e-3}),
     "tag_heads_double": ("tagging", {"head_learning_rate": 1.5e-2}),
 }
