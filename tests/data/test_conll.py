@@ -135,6 +135,33 @@ def test_tags_in_another_column_than_the_last_are_noted(tmp_path: Path) -> None:
     assert read(path, "EU B-x NN\nrejects up VB\n")[1] == []
 
 
+TURNED = "\n".join(" ".join(reversed(line.split())) for line in TOKENS.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "before", ["", "# id 4\n", "tag word\n", "-DOCSTART- O\n\n"], ids=["bare", "comment", "names", "mark"]
+)
+def test_tags_before_their_tokens_are_read_as_tags(before: str, tmp_path: Path) -> None:
+    found, remarks = read(tmp_path / "rows.bio", before + TURNED)
+    plain, none = read(tmp_path / "plain.bio", TOKENS)
+    assert [(row["tokens"], row["tags"]) for row in found] == [(row["tokens"], row["tags"]) for row in plain]
+    assert [remark for remark in remarks if "the first was read as the tags" in remark]
+    assert none == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "O B-ORG\nB-PER O\n\nO O\nO B-PER\n",  # tokens that look like tags, next to tags
+        "DET the\nNOUN film\n\nDET the\nVERB ends\n",
+        "O the\nO film\n\nO ends\n",
+    ],
+)
+def test_a_first_column_that_may_be_tokens_is_read_as_tokens(content: str, tmp_path: Path) -> None:
+    found, _ = read(tmp_path / "rows.conll", content)
+    assert found[0]["tokens"] == [line.split()[0] for line in content.split("\n\n")[0].split("\n")]
+
+
 def test_a_file_of_one_sentence_without_an_end_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "rows.conll"
     told = f"the file has no blank line, so all of its 201 words are one sentence ({path}); write a blank line"

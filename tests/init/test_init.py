@@ -108,7 +108,7 @@ def test_decimal_commas_are_said_beside_the_files_of_all_tasks(tmp_path: Path) -
         (["-1,037", "2,125"], False),
         (["1,037", "0,500"], True),
         (["1,037", "1,5"], True),
-        (["1,037", "1200"], True),
+        (["1,037", "1200"], False),
         (["1,037", "1037,125"], True),
     ],
 )

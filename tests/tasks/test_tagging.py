@@ -187,3 +187,19 @@ def test_presented_entities_have_offsets_and_mean_scores() -> None:
     assert found == [{"label": "PER", "start": 0, "end": 7, "text": "Ann Lee", "score": 1.0}]
     orphan = task.format_prediction(np.array([[0.0, 0, 20], [20, 0, 0]], np.float32), text, words, [0, 1, 1])
     assert [(item["label"], item["text"]) for item in orphan] == [("PER", "Lee")]
+
+
+@pytest.mark.parametrize("words", [["Ann", "sings", "here"], "Ann sings here"])
+def test_tags_joined_by_commas_are_as_many_as_the_words(words: Any) -> None:
+    assert read("B-PER,O,O", words)[0] == read(["B-PER", "O", "O"], words)[0]
+
+
+@pytest.mark.parametrize("tags", ["B-PER,O", "B-PER,O,", ",,", "B-PER,O,O,O", "B-PER"])
+def test_tags_joined_by_commas_that_are_fewer_or_more_are_refused(tags: str) -> None:
+    with pytest.raises(ValueError, match="each token needs one tag"):
+        read(tags)
+
+
+def test_a_comma_may_be_a_tag_and_part_of_one() -> None:
+    assert read("NN , VB,X")[0] == ["NN", ",", "VB,X"]
+    assert read(",", ("a",))[0] == [","]

@@ -38,6 +38,10 @@ _OTHER_TAGS = (
     "the last column, which is the default of `tags`, holds no entity tags but for example {last}, and column {column} "
     "holds entity tags such as {tag}: name the right column in `tags` ({{place}})"
 )
+_TAGS_FIRST = (
+    "the first column holds entity tags such as {tag}, and the last does not, so the first was read as the tags and "
+    "the last as the tokens ({{place}})"
+)
 # A sentence with more words than this was hardly written as one.
 _MOST_WORDS = 200
 _HEADER = "the line at {place} was read as the column names"
@@ -54,7 +58,8 @@ def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read CoNLL: one token per line with its columns, blank lines between sentences, comments before a sentence.
 
     A row has `tokens` (the first column, or the second if the first numbers the words), `tags` (the last column), and
-    every column under its number, from "1", and under its name in a header line.
+    every column under its number, from "1", and under its name in a header line. Of two columns of which only the first
+    holds entity tags, that is `tags`.
     """
     lines = file.lines()
     preview = list(islice(lines, _PREVIEW))
@@ -68,7 +73,7 @@ def read_conll(file: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
             columns = [list(column) for column in zip(*rows, strict=True)]
             by_number = {str(index): column for index, column in enumerate(columns, start=1)}
             by_name = dict(zip(shape.header, columns, strict=True)) if shape.header else {}
-            yield block[0][0], {"tokens": columns[shape.first], "tags": columns[-1], **by_number, **by_name}
+            yield block[0][0], {"tokens": columns[shape.first], "tags": columns[shape.tags], **by_number, **by_name}
     if sentences == 1 and words > _MOST_WORDS:
         file.remarks.add(_ONE_SENTENCE.format(tokens=words), str(file.path))
 
@@ -93,6 +98,7 @@ class _Shape:
     Attributes:
         width: number of columns.
         first: index of the column of the tokens.
+        tags: index of the column of the tags.
         header: names of the columns, if the file has a header.
     """
 
@@ -108,19 +114,30 @@ class _Shape:
         if self.first:
             file.remarks.add(_COUNTED, str(file.path))
         self.header: list[str] = []
-        self._cells = [row for row in cells if len(row) >= self.width]
-        self._tags = {row[self.width - 1] for row in cells if len(row) >= self.width}
+        self.tags = self.width - 1
+        rows = [row[: self.width] for row in cells if len(row) >= self.width]
+        rows = rows[1:] if rows and _is_header(rows[0]) else rows
+        self._columns = [list(column) for column in zip(*rows, strict=True)]
+        self._read_tags_first()
+        self._tags = {row[self.tags] for row in rows}
         self._all_tags_known = False
         self._began = False
 
+    def _read_tags_first(self) -> None:
+        """Exchange tokens and tags if there are two columns, and only the first holds entity tags."""
+        tag = _entity_tag(self._columns[0]) if len(self._columns) == 2 else None
+        if tag is not None and _entity_tag(self._columns[1]) is None:
+            self.first, self.tags = 1, 0
+            self.file.remarks.add(_TAGS_FIRST.format(tag=tag), str(self.file.path))
+
     def remark_other_tags(self) -> None:
         """Add a note if entity tags are in another column than the last."""
-        columns = [list(column) for column in zip(*(row[: self.width] for row in self._cells), strict=True)]
-        if not columns or any(_TAG.match(cell) for cell in columns[-1]):
+        columns = self._columns
+        if not self.tags or not columns or any(_TAG.match(cell) for cell in columns[-1]):
             return
-        for number, column in enumerate(columns[1:-1], start=2):
-            tag = next(filter(_TAG.match, column), None)
-            if tag is not None and "O" in column and all(cell == "O" or _TAG.match(cell) for cell in column):
+        for number, column in enumerate(columns[:-1], start=1):
+            tag = _entity_tag(column)
+            if tag is not None:
                 last = columns[-1][0].replace("{", "{{").replace("}", "}}")
                 message = _OTHER_TAGS.format(last=last, column=number, tag=tag)
                 self.file.remarks.add(message, str(self.file.path))
@@ -173,7 +190,7 @@ class _Shape:
             if not _BLANK_AFTER_MARK.match(line) and not _DOCUMENT.match(line):
                 self.file.remarks.add(_ODD_COMMENTS, self.file.place(number))
             return True
-        if self._is_tag(cells[-1]):
+        if self._is_tag(cells[self.tags]):
             return False
         comment = _BLANK_AFTER_MARK.match(line) is not None
         self.file.remarks.add(_COMMENTS if comment else _TOKENS, self.file.place(number))
@@ -184,7 +201,7 @@ class _Shape:
         if cell not in self._tags and not self._all_tags_known:
             for _, line in self.file.lines():
                 if line.strip() and not line.startswith("#"):
-                    self._tags.add(self._cut(line)[-1])
+                    self._tags.add(self._cut(line)[self.tags])
             self._all_tags_known = True
         return cell in self._tags
 
@@ -208,6 +225,12 @@ def _counts_words(lines: Sequence[str]) -> bool:
     return longest > 1
 
 
+def _entity_tag(column: Sequence[str]) -> str | None:
+    """Return an entity tag of a column in which every value is one or O; None for other columns."""
+    tag = next(filter(_TAG.match, column), None)
+    return tag if "O" in column and all(cell == "O" or _TAG.match(cell) for cell in column) else None
+
+
 def _most_common(widths: Iterable[int]) -> int:
     return max(Counter(widths).items(), key=lambda item: item[1], default=(0, 0))[0]
 
@@ -215,7 +238,8 @@ def _most_common(widths: Iterable[int]) -> int:
 def _is_header(cells: Sequence[str]) -> bool:
     names = [cell.casefold() for cell in cells]
     named = names[0] in _TOKEN_NAMES and not _TAG_NAMES.isdisjoint(names[1:])
-    return named and not re.match(r"[BIOESLU](?:[-_]|$)", cells[-1])
+    tags_first = len(names) == 2 and names[0] in _TAG_NAMES and names[1] in _TOKEN_NAMES
+    return tags_first or (named and not re.match(r"[BIOESLU](?:[-_]|$)", cells[-1]))
 
 
 _CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")

@@ -70,7 +70,7 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
             _require_header(file, start, columns, separator)
         elif len(cells) != len(columns):
             file.refuse(start, _wrong_width(file, (start, end), cells, len(columns), quoting))
-        elif cells == columns and len(columns) > 1:
+        elif len(columns) > 1 and _is_header_again(cells, columns):
             file.remarks.add(_HEADER_AGAIN, file.place(start))
         else:
             if all(cell[:1] in _QUOTES and cell[:1] == cell[-1:] and len(cell) > 1 for cell in cells):
@@ -78,6 +78,14 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
             if quoting != "none" and any(cell[:2] == ' "' and cell[-1] == '"' for cell in cells):
                 file.remarks.add(_SPACED, file.place(start))
             yield start, {name: _without_formula(file, start, cell) for name, cell in zip(columns, cells, strict=True)}
+
+
+def _is_header_again(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether cells are the names of their columns, perhaps in capital letters."""
+    return len(cells) == len(columns) and all(
+        cell == name or cell.strip().casefold() == name.strip().casefold()
+        for cell, name in zip(cells, columns, strict=True)
+    )
 
 
 def _without_unnamed(records: Iterable[_Record]) -> Iterator[_Record]:

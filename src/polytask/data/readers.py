@@ -18,6 +18,7 @@ from polytask.data.paths import require_file
 from polytask.errors import DataError, nearest
 from polytask.files import unique_keys
 from polytask.options import FileOptions, Format
+from polytask.tasks.cells import brief
 from polytask.tasks.labels import cell_text
 
 Numbered: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
@@ -52,6 +53,11 @@ def read_json(file: DataFile) -> Numbered:
     """
     text = "".join(line for _, line in file.raw_lines())
     for number, value in _values(file, text):
+        if text.startswith("{") and _holds_columns(value):
+            raise DataError(
+                f"{file.path}: an object that holds whole columns ({brief(list(value))}), as pandas writes it by "
+                'default; write a list of objects, one for each row (in pandas: `to_json(FILE, orient="records")`)'
+            )
         if isinstance(value, list) and not _is_pair(value):
             raise DataError(f"{file.place(number)}: found a list in a list; expected one JSON object per row")
         yield number, _json_row(file, number, value)
@@ -79,6 +85,21 @@ def _values(file: DataFile, text: str) -> Iterator[tuple[int, Any]]:
         raise DataError(
             f"{file.path}: the list is not closed, or is followed by something else; the file may be truncated"
         )
+
+
+def _holds_columns(value: Any) -> bool:  # noqa: ANN401
+    """Whether an object holds columns of several rows: objects with the same numbers as keys, or lists with texts."""
+    members: list[Any] = list(value.values()) if isinstance(value, dict) else []
+    if len(members) < 2:
+        return False
+    if all(isinstance(member, dict) for member in members):
+        return len(members[0]) > 1 and all(
+            list(member) == list(members[0]) and all(key.isdecimal() for key in member) for member in members
+        )
+    if not all(isinstance(member, list) and len(member) == len(members[0]) > 1 for member in members):
+        return False
+    # Lists of words and their tags are one row.
+    return any(all(isinstance(item, str) and " " in item.strip() for item in member) for member in members)
 
 
 def _start_of_rows(text: str, start: int) -> int | None:

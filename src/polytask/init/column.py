@@ -96,7 +96,7 @@ class Column:
         return (
             bool(with_comma)
             and all(_THOUSANDS.fullmatch(text) for text in with_comma)
-            and all(re.fullmatch(r"[-+]?\d{1,3}", text) for text in others)
+            and all(re.fullmatch(r"[-+]?\d+", text) for text in others)
         )
 
     @cached_property

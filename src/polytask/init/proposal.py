@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from polytask.data.data_warnings import few
 from polytask.data.paths import split_named
 from polytask.data.words import split_words
 from polytask.errors import DataError
@@ -37,6 +38,10 @@ _OF_WORDS = {"tagging": "tags", "spans": "spans"}
 _FEWEST_BINARY = 3
 # Maximum number of different words in a column of splits.
 _MOST_SPLIT_WORDS = 6
+# Names of columns whose values can only be splits.
+_SPLIT_COLUMNS = frozenset(
+    {"split", "splits", "data_split", "dataset_split", "set", "subset", "partition", "usage", "part", "fold", "phase"}
+)
 # Maximum number of proposed tasks.
 MOST_TASKS = 12
 
@@ -90,11 +95,12 @@ class TableOutline:
 
 def outline(sample: Sample) -> TableOutline:
     """Propose tasks for a table."""
+    _require_names(sample)
     by_token = sentence_column(sample) if sample.written.sentence is None else None
     if by_token is not None:
         return _of_tokens(sample, by_token)
     columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
-    splits = _split_column(columns)
+    splits = _split_column(sample, columns)
     if splits is not None:
         del columns[splits[0]]
     texts = _text_columns(columns)
@@ -156,15 +162,47 @@ def _with_hint_to_multilabel(proposals: Sequence[Proposal], columns: Mapping[str
     ]
 
 
-def _split_column(columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]] | None:
-    """Return the column that names the split of each row, if there is one."""
+def _split_column(sample: Sample, columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]] | None:
+    """Return the column that names the split of each row, if there is one. Raises DataError if it lacks some rows'."""
     for name, column in columns.items():
-        if len(column.texts) < column.rows or column.distinct > _MOST_SPLIT_WORDS:
+        if not column.texts or column.distinct > _MOST_SPLIT_WORDS:
             continue
-        named: set[Split | None] = {split_named(text) for text in column.labels or ()}
-        if "train" in named and len(named) > 1 and None not in named:
-            return name, frozenset(split for split in named if split is not None)
+        words: dict[str, Split | None] = {text: split_named(text) for text in column.labels or ()}
+        named: frozenset[Split] = frozenset(split for split in words.values() if split is not None)
+        if "train" not in named or len(named) < 2:
+            continue
+        unknown = [text for text, split in words.items() if split is None]
+        complete = not unknown and len(column.texts) == column.rows
+        if not complete and name.lower() not in _SPLIT_COLUMNS:
+            continue
+        if not complete:
+            found = f"also {few([repr(text) for text in unknown])}" if unknown else "nothing in some rows"
+            raise DataError(
+                f"{sample.path}: the column {name!r} names the split of most rows ({few(sorted(named))}), and holds "
+                f"{found}; write train, dev or test into every row, or delete the rows that belong to none"
+            )
+        return name, named
     return None
+
+
+def _require_names(sample: Sample) -> None:
+    """Raise DataError if the first line seems to be a title above the names of the columns."""
+    first = sample.first[0]
+    unnamed = [name for name in sample.columns[1:] if not name.strip()]
+    if not unnamed or not all(isinstance(value, str) and value.strip() for value in first.values()):
+        return
+    names = [value.strip() for value in first.values()]
+    others = [row.get(unnamed[-1]) for row in sample.first[1:]]
+    is_label = len(set(map(str, others))) <= len(others) / 2 or all(_is_number(value) for value in others)
+    if others and is_label and names[-1] not in others and not any(_is_number(name) for name in names):
+        raise DataError(
+            f"{sample.path}: the first line seems to be a title ({brief(sample.columns[0])}), and the second the names "
+            f"of the columns ({', '.join(map(brief, names))}): delete the first line"
+        )
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401
+    return re.fullmatch(r"[-+]?\d+([.,]\d+)?", str(value).strip()) is not None
 
 
 def _is_first_row(text: str, other: Column) -> bool:
@@ -173,8 +211,10 @@ def _is_first_row(text: str, other: Column) -> bool:
     That is a label that other rows have, or a number above a column of numbers.
     """
     name = other.name.strip()
-    is_number = other.numbers is not None and re.fullmatch(r"-?\d+([.,]\d+)?", name) is not None
-    return len(split_words(text)) > 4 and (name in (other.labels or {}) or is_number)
+    is_number = other.numbers is not None and _is_number(name)
+    return (
+        len(split_words(text)) > 2 and _rank(text) == len(_TEXT_NAMES) and (name in (other.labels or {}) or is_number)
+    )
 
 
 def _with_decimals(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:

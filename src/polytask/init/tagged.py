@@ -11,19 +11,24 @@ from typing import Any
 from polytask.data.annotations import nest_words, spans_in, tag_words
 from polytask.data.data_warnings import few
 from polytask.data.words import join_words
+from polytask.errors import DataError
 from polytask.init.column import Column
 from polytask.init.sample import Sample
 from polytask.tasks.bio import spans as flat_spans
 from polytask.tasks.cells import brief
 from polytask.tasks.nested import spans_of as nested_spans
 from polytask.tasks.tag_scheme import find_scheme
-from polytask.tasks.tagging import as_words
+from polytask.tasks.tagging import as_words, parted
 
 _MOST_TAGS = 300
 _TOKEN_NAMES = ("tokens", "words", "token", "word", "form")
 # In CoNLL-U every field is a column of the tokens; the first of these that is filled is proposed.
 _CONLLU_TAGS = ("upos", "xpos", "deprel")
 _CONLL = ("conll", "conllu")
+_WITHOUT_TOKENS = (
+    "entity tags, as many as no other column has words in every row; write the words they belong to as a list, in a "
+    "column `tokens`"
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,16 @@ def find_tagging(
     Args:
         main: name of the text column, if there is one.
     """
-    tokens = _token_column(sample, columns)
+    entities = [column.name for column in columns.values() if _marks_entities(column)]
+    tokens = _token_column(sample, columns, entities)
     if tokens is not None:
-        tag_columns = list(_columns_of_tags(sample, columns, tokens))
+        tag_columns = list(_columns_of_tags(sample, columns, tokens, entities))
         if tag_columns:
             return tag_columns, {}
     others = [column for column in columns.values() if main is not None and column.name != main]
     spans = {column.name: _spans(sample, column, main) for column in others}
     refused = {name: why for name, why in spans.items() if isinstance(why, str)}
+    refused |= dict.fromkeys(entities, _WITHOUT_TOKENS)
     return [tags for tags in spans.values() if isinstance(tags, TagColumn)], refused
 
 
@@ -92,36 +99,35 @@ def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
         return None
 
 
-def _token_column(sample: Sample, columns: Mapping[str, Column]) -> str | None:
+def _token_column(sample: Sample, columns: Mapping[str, Column], entities: Sequence[str]) -> str | None:
     """Return the column of the tokens: lists, or texts with a tag for each word in another column."""
     if sample.format in _CONLL:
         return "tokens"
-    lists = [column for column in columns.values() if column.lists is not None]
+    lists = [column for column in columns.values() if column.lists is not None and column.name not in entities]
     lists = [column for column in lists if all(isinstance(item, str) for items in column.lists or () for item in items)]
     if lists:
         named = [column for column in lists if column.name.lower() in _TOKEN_NAMES]
         varied = max(lists, key=lambda column: len({item for items in column.lists or () for item in items}))
         return (named[0] if named else varied).name
-    tags = [column for column in columns.values() if _marks_entities(column)]
-    for column in columns.values() if tags else ():
-        others = (other for other in tags if other is not column)
-        if column.texts and any(_aligned(sample, column.name, other.name) is not None for other in others):
+    for column in columns.values() if entities else ():
+        others = [name for name in entities if name != column.name]
+        if column.texts and any(_aligned(sample, column.name, name) is not None for name in others):
             return column.name
     return None
 
 
-def _is_tags_of(sample: Sample, column: Column, tokens: str) -> bool:
-    """Whether a column of text holds entity tags for the words of another column."""
-    return _marks_entities(column) and _aligned(sample, tokens, column.name) is not None
-
-
 def _marks_entities(column: Column) -> bool:
-    """Whether a column of text holds entity tags."""
-    if not column.texts or column.mean_words < 1 or not any(" " in text.strip() for text in column.texts):
+    """Whether a column holds entity tags, as lists or joined by spaces or commas."""
+    if column.lists is not None:
+        cells = column.lists
+    else:
+        separator = next((mark for mark in (" ", ",") if any(mark in text.strip() for text in column.texts)), None)
+        cells = [text.split(None if separator == " " else separator) for text in column.texts if separator]
+    tags = [tag for cell in cells for tag in cell]
+    if not tags or not all(isinstance(tag, str) for tag in tags):
         return False
-    counts = Counter(tag for text in column.texts for tag in text.split())
-    scheme = find_scheme(counts) if len(counts) <= _MOST_TAGS and "O" in counts else None
-    return scheme is not None and not scheme.odd
+    counts = Counter(str(tag).strip() for tag in tags)
+    return len(counts) <= _MOST_TAGS and "O" in counts and _are_entities(counts)
 
 
 def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int] | None:
@@ -132,22 +138,28 @@ def _aligned(sample: Sample, tokens: str, tags: str) -> tuple[Counter[str], int]
         row_tokens, row_tags = _words(row, tokens), _words(row, tags)
         if row_tags is None and row.get(tags) in (None, ""):
             continue
-        if row_tokens is None or row_tags is None or len(row_tokens) != len(row_tags):
+        if row_tokens is None or row_tags is None:
+            return None
+        row_tags = parted(row_tags, len(row_tokens))
+        if len(row_tokens) != len(row_tags):
             return None
         counts.update(row_tags)
         words.update(row_tokens)
     return (counts, len(words)) if counts else None
 
 
-def _columns_of_tags(sample: Sample, columns: Mapping[str, Column], tokens: str) -> Iterator[TagColumn]:
+def _columns_of_tags(
+    sample: Sample, columns: Mapping[str, Column], tokens: str, entities: Sequence[str]
+) -> Iterator[TagColumn]:
     tag_counts: dict[str, Counter[str]] = {}
     aligned_columns: list[str] = []
+    also: list[str] = []
     for name in columns:
         if sample.format == "conllu" and name not in (*_CONLLU_TAGS, "text"):
             aligned_columns += [name] if name != tokens else []
             continue
         # The text that the tokens were split from is not a list of tags.
-        may_be = columns[name].lists is not None or _is_tags_of(sample, columns[name], tokens)
+        may_be = columns[name].lists is not None or name in entities
         aligned = _aligned(sample, tokens, name) if may_be and name != tokens else None
         if aligned is None:
             continue
@@ -157,18 +169,20 @@ def _columns_of_tags(sample: Sample, columns: Mapping[str, Column], tokens: str)
             tag_counts[name] = counts
     if sample.format == "conll":
         # The last column is called `tags`; if only another one holds entity tags, it is meant.
-        entities = [name for name, counts in tag_counts.items() if _are_entities(counts)]
-        chosen = "tags" if "tags" in entities or not entities else entities[0]
+        found = [name for name, counts in tag_counts.items() if _are_entities(counts)]
+        chosen = "tags" if "tags" in found or not found else found[0]
+        also = [name for name in found if name.isdigit() and tag_counts[name] != tag_counts[chosen]]
         tag_counts = {name: counts for name, counts in tag_counts.items() if name == chosen}
     if sample.format == "conllu":
         tag_counts = dict(
             [next((name, tag_counts[name]) for name in _CONLLU_TAGS if name in tag_counts)] if tag_counts else []
         )
     texts = [join_words(words)[0] for row in sample.rows[:500] if (words := _words(row, tokens))]
+    hint = f"; column {also[0]} holds entity tags too, which `tags: {also[0]!r}` reads" if also else ""
     for name, counts in tag_counts.items():
         options = {key: value for key, value in (("tokens", tokens), ("tags", name)) if value != key}
         rest = [other for other in aligned_columns if other not in tag_counts]
-        yield TagColumn(name, tokens, options, texts, _why(counts), sample.format in _CONLL, rest)
+        yield TagColumn(name, tokens, options, texts, _why(counts) + hint, sample.format in _CONLL, rest)
 
 
 def _are_tags(counts: Counter[str], words: int) -> bool:
@@ -246,7 +260,10 @@ def _look_like_spans(cell: Any) -> bool:  # noqa: ANN401
 
 
 def sentence_column(sample: Sample) -> ByToken | None:
-    """Return the columns of a table with one token per row; None for other tables."""
+    """Return the columns of a table with one token per row; None for other tables.
+
+    Raises DataError for such a table if no column tells where sentences begin.
+    """
     rows = sample.first
     if len(rows) < 2 or sample.format in (*_CONLL,):
         return None
@@ -254,16 +271,38 @@ def sentence_column(sample: Sample) -> ByToken | None:
     single = {name: column for name, column in cells.items() if _is_one_word(column)}
     for tags in reversed(single):
         counts = Counter(str(value) for value in single[tags])
-        scheme = find_scheme(counts) if "O" in counts and len(counts) <= _MOST_TAGS else None
-        if scheme is None or scheme.odd:
+        if "O" not in counts or len(counts) > _MOST_TAGS or not _are_entities(counts):
             continue
         sentences = [name for name in cells if name != tags and _marks_sentences(cells[name])]
         words = [name for name in single if name not in (tags, *sentences)]
-        if sentences and words:
-            named = [name for name in words if name.lower() in _TOKEN_NAMES]
-            tokens = (named or sorted(words, key=lambda name: -len(set(single[name]))))[0]
+        if not words:
+            continue
+        named = [name for name in words if name.lower() in _TOKEN_NAMES]
+        tokens = (named or sorted(words, key=lambda name: -len(set(single[name]))))[0]
+        # Of documents and sentences, the sentences are more; a column of sentences may begin again in each document.
+        sentences.sort(key=lambda name: -_runs(cells[name]))
+        restarts = any("sent" in name.lower() for name in cells) and not any(
+            "sent" in name.lower() for name in sentences
+        )
+        if sentences and not restarts:
             return ByToken(tokens, tags, sentences[0], _joined(rows, tokens, sentences[0]), _why(counts))
+        if len(set(single[tokens])) > len(counts) and not any(_is_prose(column) for column in cells.values()):
+            raise DataError(_without_sentences(sample, tokens, tags))
     return None
+
+
+def _without_sentences(sample: Sample, tokens: str, tags: str) -> str:
+    by_tabs = (sample.written.separator or ("\t" if sample.format == "tsv" else ",")) in ("\t", " ")
+    conll = "if blank lines separate the sentences, add `--written format=conll`; otherwise " if by_tabs else ""
+    return (
+        f"{sample.path}: each row is one token ({tokens!r}) with its tag ({tags!r}), and no column numbers the "
+        f"sentences of the whole file; {conll}add such a column, as `sentence`"
+    )
+
+
+def _is_prose(cells: Sequence[Any]) -> bool:
+    """Whether most cells are texts of several words."""
+    return 2 * sum(isinstance(cell, str) and cell.strip().count(" ") > 1 for cell in cells) > len(cells)
 
 
 def _is_one_word(cells: Sequence[Any]) -> bool:
@@ -277,8 +316,13 @@ def _marks_sentences(cells: Sequence[Any]) -> bool:
         return False
     if len(filled) < len(cells):
         return 2 * len(filled) <= len(cells)
-    runs = 1 + sum(cell != following for cell, following in pairwise(cells))
+    runs = _runs(cells)
     return runs == len({str(cell) for cell in filled}) and runs > 1 and 2 * runs <= len(cells)
+
+
+def _runs(cells: Sequence[Any]) -> int:
+    """Return the number of runs of equal cells; an empty cell goes on with the one before."""
+    return 1 + sum(cell != following and following not in (None, "") for cell, following in pairwise(cells))
 
 
 def _joined(rows: Sequence[Mapping[str, Any]], tokens: str, sentence: str) -> list[str]:

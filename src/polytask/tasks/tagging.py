@@ -113,6 +113,7 @@ class Tagging(Choice):
         if words is None:
             others = [column for column in row if column != options.tags]
             raise ValueError(f"the row has tags but no {options.tokens!r} ({nearest(options.tokens, others)})")
+        tags = parted(tags, len(words))
         if len(words) != len(tags):
             raise ValueError(f"found {len(words)} tokens and {len(tags)} tags; each token needs one tag")
         tags = [tag.strip() for tag in tags]
@@ -375,3 +376,13 @@ def as_words(value: Any, column: str) -> list[str] | None:  # noqa: ANN401
     if isinstance(value, list):
         return [item if isinstance(item, str) else label_text(item) for item in value]
     raise ValueError(f"found {value!r} in {column!r}; words and tags are lists of text, or text split at spaces")
+
+
+def parted(tags: list[str], words: int) -> list[str]:
+    """Return a text of tags joined by commas as a list, if it has a tag for each of several words.
+
+    >>> parted(["B-PER,O,O"], 3), parted(["B-PER,O"], 3), parted([","], 1)
+    (['B-PER', 'O', 'O'], ['B-PER,O'], [','])
+    """
+    parts = tags[0].split(",") if len(tags) == 1 else tags
+    return parts if len(parts) == words > 1 and all(parts) else tags
