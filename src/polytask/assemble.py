@@ -33,7 +33,7 @@ from polytask.model.masked import load_pretrained_heads
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
 from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, require_one_set
-from polytask.schedule import Workload, require_reachable, resolve_proportions, waves
+from polytask.schedule import Workload, require_reachable, resolve_proportions, waves, without_rows
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
@@ -54,6 +54,9 @@ from polytask.training.selection import Rule, read_rule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# So many steps are simulated at most to find tasks that `train.max_steps` leaves out.
+_MOST_STEPS = 20_000
 
 
 def assemble(config: Config) -> Assembly:
@@ -134,6 +137,7 @@ def compose(
         *(rate_notes(model, tables.tasks) if policy is None else ()),
         *rate_bound_notes(train, bounds),
         *_teacher_notes(teachers, sources["train"], tables),
+        *_limit_notes(config, workload),
     )
     return Assembly(
         config=config,
@@ -234,6 +238,21 @@ def _teacher_notes(
     for teacher in teachers:
         if isinstance(teacher, FileTeacher):
             yield from teacher.notes(sources, tables.tables["train"])
+
+
+def _limit_notes(config: Config, workload: Workload) -> Iterator[DataWarning]:
+    """Yield a note if `train.max_steps` ends the run before some tasks train."""
+    schedule, steps = config.schedule.build(workload), config.train.max_steps
+    limit = schedule.limit
+    if steps is None or steps >= limit or steps > _MOST_STEPS:
+        return
+    missed = without_rows(schedule, list(workload.sizes), steps)
+    if missed:
+        yield DataWarning(
+            "train.max_steps",
+            f"the run ends after {steps} of at most {limit} steps, before {', '.join(missed)} "
+            f"{'trains' if len(missed) == 1 else 'train'} on any row",
+        )
 
 
 def require_one_piece(config: Config) -> None:

@@ -207,8 +207,11 @@ def show_assembly(assembly: Assembly, out: Console) -> None:
     out.print(assembly.model.sharing.picture(), soft_wrap=True)
     out.print()
     out.print(f"When each task trains ({assembly.config.schedule.strategy}):")
-    for line in assembly.schedule().describe():
+    schedule, most = assembly.schedule(), assembly.config.train.max_steps
+    for line in schedule.describe():
         out.print(f"  {line}", soft_wrap=True)
+    if most is not None and most < schedule.limit:
+        out.print(f"  the run ends after {most} of these steps (train.max_steps)", soft_wrap=True)
     out.print(f"How the losses are combined: {assembly.config.balance.method}")
     out.print()
     if assembly.choices:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polytask.assembly import Assembly
+from polytask.errors import ConfigError
 from polytask.schedule import Feedback, Schedule, passed
 from polytask.terms import Stratum
 from polytask.training.recipe import batch_size_for
@@ -42,7 +43,10 @@ class Budget:
         """Return training options with which a single-task model sees as many rows of the task, within half an update.
 
         It is evaluated about as often as the joint model, or once per epoch if it has more epochs than that.
+
+        Raises ConfigError if the joint model sees no row of the task.
         """
+        self._require_rows(task)
         return self._lasting(self.rows[task], self.sizes[task], labels=1.0)
 
     def _lasting(self, rows: float, size: int, labels: float) -> dict[str, float]:
@@ -51,8 +55,17 @@ class Budget:
         limits = {"epochs": steps / epoch, "evaluations_per_epoch": max(1, self.evaluations * epoch // steps)}
         return {**limits, "batch_size": batch_size} if self.free else limits
 
+    def _require_rows(self, task: str) -> None:
+        if not self.rows[task]:
+            raise ConfigError(
+                f"tasks.{task}: nothing to compare: the run of {self.steps} steps ends before this task trains on any "
+                "row; raise train.max_steps, or train it alone"
+            )
+
     def pair(self, first: str, second: str) -> dict[str, float]:
-        """Return training options with which a model of two tasks sees as many rows of each."""
+        """Return training options with which a model of two tasks sees as many rows of each, as `alone`."""
+        self._require_rows(first)
+        self._require_rows(second)
         strata = [stratum for source_strata in self.sources for stratum in source_strata]
         size = sum(stratum.rows for stratum in strata if first in stratum.tasks or second in stratum.tasks)
         seen = passed(self.sources, self.sizes, {task: self.rows[task] for task in (first, second)})

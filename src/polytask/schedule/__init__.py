@@ -16,6 +16,7 @@ from polytask.schedule.schedule import (
     Step,
     Workload,
     require_reachable,
+    without_rows,
 )
 from polytask.schedule.sequential import SequentialOptions
 
@@ -41,4 +42,5 @@ __all__ = [
     "require_reachable",
     "resolve_proportions",
     "waves",
+    "without_rows",
 ]

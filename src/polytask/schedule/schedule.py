@@ -241,22 +241,34 @@ class Schedule(ABC):
         self._dealer.load_state_dict(state["dealer"])
 
 
+def without_rows(schedule: Schedule, tasks: Sequence[str], steps: int) -> list[str]:
+    """Return which of some tasks draw no row in the first steps, when every gate opens by its number of rows.
+
+    None do if such a gate ends the run, since it may open earlier by a score.
+
+    Args:
+        schedule: a new schedule, which must not be used afterwards.
+    """
+    waiting = dict.fromkeys(tasks)
+    for _ in range(steps):
+        if not waiting or schedule.finished is not None:
+            return []
+        step = schedule.next()
+        schedule.observe(Feedback(step.number, {}))
+        for task in step.rows:
+            waiting.pop(task, None)
+    return list(waiting)
+
+
 def require_reachable(schedule: Schedule) -> None:
     """Raise ConfigError if a task would never train when every gate opens by its number of rows.
 
     Args:
         schedule: a new schedule, which must not be used afterwards.
     """
-    workload = schedule.workload
+    workload, steps = schedule.workload, schedule.limit
     unsure = (task for wave in workload.waves for task in wave if not schedule.draws_for_sure(task))
-    waiting, steps = dict.fromkeys(unsure), schedule.limit
-    for _ in range(steps):
-        if not waiting or schedule.finished is not None:
-            return
-        step = schedule.next()
-        schedule.observe(Feedback(step.number, {}))
-        for task in step.rows:
-            waiting.pop(task, None)
+    waiting = without_rows(schedule, list(unsure), steps)
     for task in waiting:
         closed = [need for need in workload.needs.get(task, ()) if not schedule.gates.gates[need].is_open]
         reason, remedy = (
