@@ -22,7 +22,7 @@ from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
 # Incremented whenever the format or the creation of cached files changes.
-FORM = 16
+FORM = 17
 # Name of the cached file inside its folder.
 DATA = "data"
 LOG = logging.getLogger(__name__)

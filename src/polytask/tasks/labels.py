@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.tasks.cells import brief
+from polytask.tasks.cells import brief, choices_in
 from polytask.tasks.task_options import TaskOptions
 
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -46,18 +46,19 @@ def label_text(value: Any) -> str:  # noqa: ANN401
 
 
 def only_item(value: Any) -> Any:  # noqa: ANN401
-    """Return the label in a list of one, as annotation tools write it; None for an empty list.
+    """Return the label in a list of one, or in an object of choices, as annotation tools write it; None for no label.
 
     Raises ValueError for a longer list.
 
     >>> only_item(["pos"]), only_item([]), only_item("pos")
     ('pos', None, 'pos')
     """
-    if not isinstance(value, list):
+    items = value if isinstance(value, list) else choices_in(value)
+    if items is None:
         return value
-    if len(value) > 1:
+    if len(items) > 1:
         raise ValueError(f"found {brief(value)}; a text has one label here, and several with `type: multilabel`")
-    return value[0] if value else None
+    return items[0] if items else None
 
 
 def is_seen(text: str) -> bool:

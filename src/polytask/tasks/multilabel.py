@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
-from polytask.tasks.cells import brief, split_cell
+from polytask.tasks.cells import brief, choices_in, listed, parts_of
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
@@ -115,14 +115,21 @@ class Multilabel(Task):
             stats.labels.update(dict.fromkeys(shares, 0))
             stats.labels.update(probable(shares))
             return [soft_text(shares)]
-        if isinstance(value, str):
-            begin = value.lstrip()[:1]
-            stats.joined += begin not in ("[", "{")
-            value = _choices(value) if begin == "{" else split_cell(value, options.separator)
-            if not value and begin not in ("[", "{"):
-                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
+        choices = choices_in(value)
+        if choices is not None:
+            value = choices
+        elif isinstance(value, str) and value.lstrip()[:1] != "{":
+            value = listed(value)
+            if value is None:
+                stats.joined += 1
+                value = parts_of(cell, options.separator)
+                if not value:
+                    raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
         if not isinstance(value, list):
-            raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
+            raise ValueError(
+                f"found {brief(cell)}; labels are a list, text joined by {options.separator!r}, or an object "
+                '{"choices": [...]}'
+            )
         if options.classes:
             value = _of_marks(value, options.classes)
         stats.shortest = min(len(value), len(value) if stats.shortest is None else stats.shortest)
@@ -328,17 +335,6 @@ class Multilabel(Task):
         ]
         most = self.classes[self.counts.index(max(self.counts))]
         return [frequent or [most] for _ in labels]
-
-
-def _choices(cell: str) -> list[Any]:
-    """Return the labels in a cell of a Label Studio table. Raises ValueError on any other object."""
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or list(value) != ["choices"] or not isinstance(value["choices"], list):
-        raise ValueError(f'found {brief(cell)}; labels are a list, joined text, or {{"choices": [...]}}')
-    return value["choices"]
 
 
 _MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
