@@ -78,6 +78,8 @@ def require_whole(text: str) -> None:
         raise ValueError(f"found {text[:80]!r}, with half of a surrogate pair, which is no character") from None
 
 
+# The minus sign of typesetting, which spreadsheets and Wikipedia write before numbers.
+MINUS = "\u2212"
 # Not the other forms that Python accepts as numbers: 1_2 (12), nan, digits of other scripts.
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -85,9 +87,11 @@ NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 def number_in(value: Any) -> float | None:  # noqa: ANN401
     """Return the finite number in a cell, as a number or as text; None if there is none.
 
-    >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good")
-    (1.5, 3.0, None, None, None)
+    >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good"), number_in("\u22121")
+    (1.5, 3.0, None, None, None, -1.0)
     """
+    if isinstance(value, str):
+        value = value.replace(MINUS, "-")
     if isinstance(value, bool) or (isinstance(value, str) and NUMBER.fullmatch(value.strip()) is None):
         return None
     try:
