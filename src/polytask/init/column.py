@@ -32,11 +32,11 @@ _BESIDE_DAYS = re.compile(r"\d{1,4}(st|nd|rd|th)?|\d{4}T\d+|[AaPp][Mm]|[A-Z]{1,5
 _COMPACT_DAY = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 # Seconds and milliseconds since 1970, from 2001 to 2038.
 _EPOCHS = ((1e9, 2.15e9), (1e12, 2.15e12))
-_CODE = re.compile(r"[-+]?0\d+")
+_CODE = re.compile(r"[-+\u2212]?0\d+")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+\u2212]?\d+(?:,\d+)?")
 # Commas between thousands, or before three decimals.
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
+_THOUSANDS = re.compile(r"[-+\u2212]?[1-9]\d{0,2}(?:,\d{3})+")
 _IDENTIFIER = re.compile(
     r"(.*[^a-z])?(id|ids|uuid|guid|index|idx|no|nr|row|key|hash|url|link|file|filename|path)", re.ASCII
 )
@@ -97,7 +97,7 @@ class Column:
         return (
             bool(with_comma)
             and all(_THOUSANDS.fullmatch(text) for text in with_comma)
-            and all(re.fullmatch(r"[-+]?\d{1,3}", text) for text in others)
+            and all(re.fullmatch(r"[-+\u2212]?\d{1,3}", text) for text in others)
         )
 
     @cached_property

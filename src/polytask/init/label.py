@@ -11,7 +11,7 @@ from typing import Any
 
 from polytask.data.data_warnings import SAYS_NOTHING, few
 from polytask.init.column import Column
-from polytask.tasks.cells import parts_of
+from polytask.tasks.cells import choices_in, parts_of
 from polytask.tasks.joined_labels import (
     ALL_SEPARATORS,
     COMPOUND,
@@ -20,7 +20,7 @@ from polytask.tasks.joined_labels import (
     joined_parts,
     trade_places,
 )
-from polytask.tasks.labels import number_in
+from polytask.tasks.labels import cell_text, number_in
 from polytask.tasks.ordinal import level_text
 
 # Names of ratings on a scale, and names of quantities that are measured or counted.
@@ -42,7 +42,7 @@ _MOST_GRADES = 20
 # Stands for a missing label in many public data sets.
 _MARK = "-1"
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-_NUMBER_IN = re.compile(r"(\D{0,3})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
+_NUMBER_IN = re.compile(r"(\D{0,4})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
 # Currencies that are written with letters before a number.
 _CURRENCIES = frozenset(
     {
@@ -142,10 +142,14 @@ def _lists(column: Column) -> Labels | str:
         return "lists of numbers or objects" if isinstance(column.values[0], list) else "lists that hold no texts"
     if all(len(items) == 1 for items in lists) and not column.writes_lists:
         return _words(replace(column, values=items))
+    options = _separator_of_lists(column, lists)
+    if not options:
+        pairs = zip(column.values, lists, strict=True)
+        lists = [parts_of(value, ",") if items == [value] else items for value, items in pairs]
     counts = Counter(label for items in lists for label in {item.strip() for item in items})
     if len(counts) > _MOST_CLASSES or 2 * len(counts) > len(items):
         return f"lists of {len(counts)} different values, too many to be labels"
-    return _several(column, counts, _separator_of_lists(column, lists), _number_per_row(column, lists))
+    return _several(column, counts, options, _number_per_row(column, lists))
 
 
 def _number_per_row(column: Column, lists: Sequence[Sequence[Any]]) -> tuple[str, str]:
@@ -161,15 +165,20 @@ def _number_per_row(column: Column, lists: Sequence[Sequence[Any]]) -> tuple[str
 
 
 def _separator_of_lists(column: Column, lists: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return the separator of texts next to lists of labels, if some of them are one label that has a comma."""
+    """Return the separator of texts next to lists of labels, if some of them are one label that has a comma.
+
+    Next to objects of choices each text is one label; next to lists, if not all of its parts are labels elsewhere.
+    """
     alone = [value for value, items in zip(column.values, lists, strict=True) if items == [value]]
-    known = {item.strip() for items in lists if len(items) > 1 for item in items} | {
-        value.strip() for value in alone if "," not in value
+    with_comma = [value for value in alone if "," in value]
+    listed = {
+        item.strip() for value, items in zip(column.values, lists, strict=True) if items != [value] for item in items
     }
-    parts = [part for value in alone if "," in value for part in parts_of(value, ",")]
-    if not parts or all(part in known for part in parts):
+    known = listed.union(value.strip() for value in alone if "," not in value)
+    joined = all(value.strip() not in listed and known.issuperset(parts_of(value, ",")) for value in with_comma)
+    if not with_comma or (joined and not any(choices_in(value) for value in column.values)):
         return {}
-    return {"separator": next(other for other in ";|\n" if other == "\n" or not any(other in value for value in alone))}
+    return {"separator": next((mark for mark in ";|" if not any(mark in value for value in alone)), "\n")}
 
 
 def _several(
@@ -224,11 +233,12 @@ def _without_mark(counts: Counter[str]) -> tuple[Counter[str], dict[str, Any], s
 
     Returns the counts of labels, options of the task, and a comment.
     """
-    rest = Counter({label: count for label, count in counts.items() if label != _MARK})
+    marked = sum(count for label, count in counts.items() if cell_text(label) == _MARK)
+    rest = Counter({label: count for label, count in counts.items() if cell_text(label) != _MARK})
     numbers = [number for label in rest if (number := number_in(label)) is not None]
-    if _MARK not in counts or not numbers or min(numbers) < 0 or max(numbers) <= 1:
+    if not marked or not numbers or min(numbers) < 0 or max(numbers) <= 1:
         return counts, {}, ""
-    return rest, {"unlabelled": [_MARK]}, f"; the {counts[_MARK]} rows with {_MARK} are taken for rows without a label"
+    return rest, {"unlabelled": [_MARK]}, f"; the {marked} rows with {_MARK} are taken for rows without a label"
 
 
 def _levels(column: Column) -> Labels:
@@ -314,8 +324,8 @@ def _joined(column: Column) -> Labels | str:
 def _are_labels(cells: Sequence[Sequence[str]], separator: str) -> bool:
     """Whether the parts of cells are labels: few, short, and combined in different ways.
 
-    If the separator is one between the words of a name, all parts have to occur in different combinations, otherwise
-    half of them.
+    If the separator may be one between the words of a name, there have to be several combinations, and all of their
+    parts have to occur in others too; otherwise half of them.
     """
     sizes = {len(parts) for parts in cells}
     if 0 in sizes or sizes == {1} or (len(sizes) == 1 and not trade_places(cells, separator)):
@@ -327,10 +337,11 @@ def _are_labels(cells: Sequence[Sequence[str]], separator: str) -> bool:
     for listed in cells:
         for part in listed:
             company.setdefault(part, set()).add(tuple(sorted(listed)))
-    joined = {part for listed in cells if len(listed) > 1 for part in listed}
+    combinations = {tuple(sorted(listed)) for listed in cells if len(listed) > 1}
+    joined = {part for listed in combinations for part in listed}
     combined = sum(len(company[part]) > 1 for part in joined)
     if separator in COMPOUND:
-        return combined == len(joined) and not all(part.isdecimal() for part in joined)
+        return combined == len(joined) and len(combinations) > 1 and not all(map(str.isdecimal, joined))
     return 2 * combined >= len(joined)
 
 

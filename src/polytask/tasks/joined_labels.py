@@ -12,6 +12,9 @@ ALL_SEPARATORS = SEPARATORS + IN_NAMES
 # Of these, the ones between words of one name; in another order it is another name: `en/de` and `de/en`.
 COMPOUND = "/+"
 
+# What spreadsheets and people write in place of a label.
+_NO_LABEL = frozenset({"n/a", "#n/a"})
+
 
 def joined_parts(label: str, separator: str) -> list[str]:
     """Return the labels in a cell if none of them is empty; otherwise the whole cell as one label.
@@ -23,7 +26,7 @@ def joined_parts(label: str, separator: str) -> list[str]:
     """
     parts = [part.strip() for part in label.split(separator)]
     parts = parts[1:] if separator == "#" and len(parts) > 1 and not parts[0] else parts
-    return parts if all(parts) else [label]
+    return parts if all(parts) and label.casefold() not in _NO_LABEL else [label]
 
 
 def joined_labels(labels: Iterable[str], separator: str) -> tuple[str, str] | None:

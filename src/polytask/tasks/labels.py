@@ -114,7 +114,7 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
     >>> with_decimal_point("3,5"), with_decimal_point("3"), with_decimal_point("good"), with_decimal_point(3.5)
     ('3.5', '3', 'good', 3.5)
     """
-    text = value.strip() if isinstance(value, str) else ""
+    text = value.strip().replace(MINUS, "-") if isinstance(value, str) else ""
     if _WITH_COMMA.fullmatch(text):
         return text.replace(",", ".")
     if _MARKED.fullmatch(text):
@@ -126,7 +126,7 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
 
 def comma_hint(value: Any) -> str:  # noqa: ANN401
     """Return advice about a cell that is not a number because of its comma; "" for other cells."""
-    if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip()):
+    if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip().replace(MINUS, "-")):
         return '; if this is a decimal comma, give `decimal: ","` next to the path'
     return ""
 
@@ -157,7 +157,7 @@ def cell_text(value: Any) -> str:  # noqa: ANN401
         return ""
     if isinstance(value, str):
         text = value.strip()
-        number = number_in(text) if "." in text else None
+        number = number_in(text) if "." in text or MINUS in text else None
         return (label_text(text) if is_seen(text) else "") if number is None else number_text(number)
     return number_text(value) if isinstance(value, float) and math.isfinite(value) else str(value).lower()
 

@@ -371,6 +371,15 @@ def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
             raise _seems_several(joined[0], other, options.separator)
+    for label in sorted(label for label in labels if options.separator in label):
+        parts = parts_of(label, options.separator)
+        if parts and labels.issuperset(parts):
+            other = next((mark for mark in ";|" if mark not in label), "\n")
+            raise ValueError(
+                f"the label {label!r} of a list would be split at {options.separator!r} in a text cell, and its parts "
+                f'are labels too; write `separator: {json.dumps(other)}` next to `label`, or `separator: "'
+                f'{options.separator}"` if text cells hold several labels'
+            )
     for other in IN_NAMES if stats.longest == 1 else "":
         found = joined_labels(sorted(labels), other)
         if found is not None:
