@@ -1,4 +1,4 @@
-"""How `polytask init` tells several labels per row from one: in lists, in joined text, in exports of annotation tools."""
+"""How `polytask init` tells several labels per row from one: in lists, joined text, exports of annotation tools."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_joined_text_next_to_lists_is_split(tmp_path: Path) -> None:
     task = column(tmp_path, ["a, b", "a", ["a", "b"], ["b", "c"]], form="jsonl")
     assert task is not None
     assert "separator" not in task
-    assert "3 in all: b 75.0 %, a 75.0 %, c 25.0 %" in comments(tmp_path)
+    assert "3 in all: a 75.0 %, b 75.0 %, c 25.0 %" in comments(tmp_path)
 
 
 def choice_of_label_studio(number: int) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _lists(column: Column) -> Labels | str:
     if not options:
         pairs = zip(column.values, lists, strict=True)
         lists = [parts_of(value, ",") if items == [value] else items for value, items in pairs]
-    counts = Counter(label for items in lists for label in {item.strip() for item in items})
+    counts = Counter(label for items in lists for label in dict.fromkeys(item.strip() for item in items))
     if len(counts) > _MOST_CLASSES or 2 * len(counts) > len(items):
         return f"lists of {len(counts)} different values, too many to be labels"
     return _several(column, counts, options, _number_per_row(column, lists))
@@ -313,7 +313,7 @@ def _joined(column: Column) -> Labels | str:
         ):
             continue  # C# and A+ would lose a character
         if cells and _are_labels(cells, separator):
-            counts = Counter(part for parts in cells for part in set(parts))
+            counts = Counter(part for parts in cells for part in dict.fromkeys(parts))
             options = {} if separator == "," else {"separator": separator}
             advice = f"; if {separator!r} is part of the names, use `type: classification`"
             number = "several labels per row", advice if separator in IN_NAMES else ""
