@@ -238,10 +238,33 @@ def test_lists_are_written_as_people_do() -> None:
     [("Pos", "pos", True), ("very  good", "Very good", True), ("ｐｏｓ", "pos", True), ("1.50", "1.5", True),
      ("01", "1", True), ("\uff11", "1", True), ("\u0663.0", "3", True), ("1\u200b", "1", True),
      ("e\u0301", "é", True), ("1,000", "1000", True), ("1e3", "1000", True), ("1,5", "15", False),
-     ("C", "C-", False), ("1", "-1", False), ("a", "b", False)],
+     ("\u22121", "-1", True), ("\u22121.0", "-1", True), ("in\u2013out", "in-out", True), ("+1", "1", True),
+     ("C", "C-", False), ("1", "-1", False), ("1", "\u22121", False), ("a", "b", False)],
 )  # fmt: skip
 def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) -> None:
     assert (loosely(one) == loosely(other)) is alike
+
+
+@pytest.mark.parametrize(
+    ("labels", "alike"),
+    [
+        ([0, False, 1, True], [{"0", "false"}, {"1", "true"}]),
+        (["0", "yes", "No", "1"], [{"0", "No"}, {"1", "yes"}]),
+        (["true", "false", "n/a", "0"], [{"0", "false"}]),
+        (["0", "1"], []), (["true", "false"], []), (["yes", "no"], []), (["true", "false", "half-true"], []),
+        (["0", "1", "2", "true"], []), (["yes", "no", "unsure"], []), (["t", "f", "n"], []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_and_words_for_truth_values_are_noted(labels: list[Any], alike: list[set[str]], options: Build) -> None:
+    rows = [{"text": f"text {n}", "label": labels[n % len(labels)]} for n in range(40)]
+    notes = [
+        note
+        for note in notes_of(read_tables({"it": options("classification", rows, dev=rows)}))
+        if "differ only in spelling" in note
+    ]
+    assert len(notes) == len(alike)
+    assert all(any(all(repr(label) in note for label in group) for note in notes) for group in alike)
 
 
 @pytest.mark.parametrize("name", ["train", "train_bilou", "train_lower_o", "train_suffix", "train_us"])
@@ -407,7 +430,17 @@ def test_several_numbers_or_lists_for_one_text_are_no_contradiction(kind: str, o
          'text can have several, use `type: multilabel` with `separator: ";"`'),
         (["spam", "news, spam"], "the label 'news, spam' may be several labels joined by ',', since 'spam' is a label "
          "too; if a text can have several, use `type: multilabel`"),
+        (["a", "b", "a#b"], "the label 'a#b' may be several labels joined by '#', since 'a' is a label too; if a "
+         'text can have several, use `type: multilabel` with `separator: "#"`'),
+        (["a", "b", "a\nb"], "the label 'a\\nb' may be several labels joined by '\\n', since 'a' is a label too; if a "
+         'text can have several, use `type: multilabel` with `separator: "\\n"`'),
+        (["war; drama", "drama; war"], "the labels 'drama; war' and 'war; drama' have the same parts in another order; "
+         'if a text can have several, use `type: multilabel` with `separator: ";"`'),
         (["Paris, Texas", "London, Ontario"], None),
+        (["en/de", "de/en"], None),
+        (["1,2", "2,1"], None),
+        (["C", "C#", "C++", "A+", "A", "D/A", "N"], None),
+        (["sci/tech", "tech", "1/2", "1", "2"], None),
         ([";", ";-)"], None),
     ],
 )  # fmt: skip

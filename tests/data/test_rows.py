@@ -175,7 +175,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("regression", {"text": "a", "score": "３"}, "task 'it': found '３'; a score is a finite number"),
     ("regression", {"text": "a", "score": "1,5"}, "task 'it': found '1,5'; .*, give `decimal: \",\"` next to the path"),
     ("multilabel", {"text": "a", "labels": "['x'"}, "task 'it': found .*, which begins like a list and cannot be read"),
-    ("multilabel", {"text": "a", "labels": '{"x": "1"}'}, "task 'it': found .*; labels are a list, joined text, or"),
+    (
+        "multilabel",
+        {"text": "a", "labels": '{"x": "1"}'},
+        "task 'it': found .*; labels are a list, text joined by ',', or an object",
+    ),
     ("tagging", {"tokens": "['a' 'b']", "tags": "O O"}, "task 'it': found .*, which begins like a list and cannot be"),
     ("tagging", {"tokens": ["a", "b"], "tags": ["O", ""]}, "task 'it': the tag of word 2 is empty; each token needs"),
     ("tagging", {"tokens": "a,b", "tags": "O,O"}, "task 'it': found 'a,b' with the tags 'O,O', joined by commas"),

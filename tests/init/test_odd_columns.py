@@ -91,10 +91,13 @@ def test_labels_that_remind_of_dates_are_classes(tmp_path: Path, labels: list[st
         ([0.0, 1.0, 2.0, 3.0, -1.0], "group", "classification", True),
         ([1.0, 2.0, 3.0, 4.0, 5.0, -1.0], "rating", "ordinal", True),
         ([-1, 0, 1], "group", "classification", False),
+        (["-1", "0", "+1"], "group", "classification", False),
+        (["\u22121", "0", "+1"], "group", "classification", False),
+        (["\u22121", "0", "1", "2"], "group", "classification", True),
         ([-2, -1, 0, 1, 2], "rating", "ordinal", False),
     ],
 )
-def test_minus_one_that_means_no_label(tmp_path: Path, values: list[float], name: str, kind: str, marked: bool) -> None:
+def test_minus_one_that_means_no_label(tmp_path: Path, values: list[Any], name: str, kind: str, marked: bool) -> None:
     task = column(tmp_path, values, name)[name]
     assert task["type"] == kind
     assert task.get("unlabelled") == (["-1"] if marked else None)
@@ -125,11 +128,13 @@ def test_classes_that_are_numbers_with_something_are_told(tmp_path: Path) -> Non
         (["1/5", "3/5", "5/5"], "numbers with a unit"),
         (["1 star", "2 stars", "3 stars"], "numbers with a unit"),
         (["5%", "10%", "100 %"], "numbers with a unit"),
+        (["$5", "$10", "$20"], "numbers with a unit"),
+        (["EUR 5", "EUR 10", "EUR 20"], "numbers with a unit"),
         (["★", "★★", "★★★"], "levels drawn by their length"),
     ):
         assert column(tmp_path, values)["value"]["type"] == "classification"
         assert told in comments(tmp_path)
-    for values in (["a1", "b2", "c3"], ["good", "bad", "ugly"]):
+    for values in (["a1", "b2", "c3"], ["cls0", "cls1", "cls12"], ["ann0", "ann1", "ann2"], ["good", "bad", "ugly"]):
         column(tmp_path, values)
         assert "with a unit" not in comments(tmp_path)
 

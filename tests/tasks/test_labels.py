@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from polytask.tasks import TASKS, LabelStats
 from polytask.tasks.classification import Classification, ClassificationOptions
-from polytask.tasks.labels import label_text
+from polytask.tasks.labels import label_text, number_in, only_item, says_nothing, with_decimal_point
 from polytask.tasks.multilabel import Multilabel, MultilabelOptions
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.terms import Label
@@ -139,3 +139,60 @@ def test_a_word_means_one_thing() -> None:
 def test_an_empty_word_of_the_options_is_refused() -> None:
     with pytest.raises(ValidationError):
         MultilabelOptions(type="multilabel", no_label="")
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"), [("\u22121", -1.0), (" \u22120.5e1", -5.0), ("\u2212\u22121", None), ("\u2212", None)]
+)
+def test_the_minus_sign_of_typesetting_is_a_minus(cell: str, number: float | None) -> None:
+    assert number_in(cell) == number
+
+
+def test_the_minus_sign_of_typesetting_is_one_with_a_decimal_comma_and_in_unlabelled_words() -> None:
+    assert with_decimal_point("\u22123,5") == "-3.5"
+    assert says_nothing("\u22121", ClassificationOptions(type="classification", unlabelled=("-1",)))
+
+
+@pytest.mark.parametrize("cell", [{"choices": ["a", "b"]}, '{"choices": ["b", "a"]}'])
+def test_an_object_of_choices_is_several_labels(cell: Any) -> None:
+    stats = LabelStats()
+    assert Multilabel.read(MultilabelOptions(type="multilabel"), {"labels": cell}, stats) == ["a", "b"]
+    with pytest.raises(ValueError, match="a text has one label here, and several with `type: multilabel`"):
+        only_item(cell)
+    assert only_item({"choices": ["a"]}) == "a"
+
+
+@pytest.mark.parametrize("cell", [{"choices": "a"}, {"choices": ["a"], "x": 1}, {"x": ["a"]}, '{"choices": ["a"'])
+def test_other_objects_are_no_labels(cell: Any) -> None:
+    with pytest.raises(ValueError, match=r"found .*; labels are a list, text joined by ',', or an object"):
+        Multilabel.read(MultilabelOptions(type="multilabel"), {"labels": cell}, LabelStats())
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["a", "b", "a#b"], "'a#b' seems to be several, joined by '#'"),
+        (["a", "a\nb"], "'a\\\\nb' seems to be several, joined by"),
+        ([["a, b", "c"], "a, b", "c"], "'a, b' of a list would be split at ',' in a text cell"),
+    ],
+)
+def test_labels_that_another_separator_joins_are_refused(cells: list[Any], told: str) -> None:
+    stats = LabelStats()
+    options = MultilabelOptions(type="multilabel")
+    for cell in cells:
+        Multilabel.read(options, {"labels": cell}, stats)
+        stats.present += 1
+    with pytest.raises(ValueError, match=told):
+        Multilabel.fit("it", options, stats)
+    named = MultilabelOptions(type="multilabel", separator=",")
+    assert Multilabel.fit("it", named, stats).classes
+
+
+@pytest.mark.parametrize("cells", [["a", "b", "a/b, c"], ["C", "C#", "A+"], [["a, b"], ["c"]], ["sci/tech", "tech"]])
+def test_labels_whose_names_hold_separators_are_read(cells: list[Any]) -> None:
+    stats = LabelStats()
+    options = MultilabelOptions(type="multilabel")
+    for cell in cells:
+        Multilabel.read(options, {"labels": cell}, stats)
+        stats.present += 1
+    assert Multilabel.fit("it", options, stats).classes

@@ -196,7 +196,7 @@ def test_labels_of_one_cell_are_split_sorted_and_unique() -> None:
     options = MultilabelOptions(type="multilabel", separator="|")
     assert Multilabel.read(options, {"labels": "b| a ||b"}, LabelStats()) == ["a", "b"]
     assert Multilabel.read(options, {"labels": ""}, LabelStats()) is None
-    with pytest.raises(ValueError, match="labels are a list, or text joined by"):
+    with pytest.raises(ValueError, match="labels are a list, text joined by"):
         Multilabel.read(options, {"labels": 3}, LabelStats())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from polytask.tasks import LabelStats, Task
@@ -15,6 +15,10 @@ from polytask.terms import DataWarning, Split
 _FEW_ROWS = 10
 # With so many rows, a label of one row may be a mistake.
 _MANY_ROWS = 100
+# Truth values as `loosely` returns them.
+_TRUTH = {"1.0": "true", "true": "true", "yes": "true", "0.0": "false", "false": "false", "no": "false"}
+# Hyphens, dashes and the minus sign.
+_DASHES = dict.fromkeys([*range(0x2010, 0x2016), 0x2212], "-")
 # Labels that often mean `no label`.
 SAYS_NOTHING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "none", "-", "?", "-1"})
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?(e[-+]?[0-9]{1,2})?")
@@ -107,10 +111,11 @@ def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Find
 
 def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:
     """Describe labels: how often and where they occur, and which training label they may stand for."""
-    trained = {loosely(label): label for label in task.labels}
+    spellings = _spellings({*task.labels, *labels})
+    trained = {spellings[label]: label for label in task.labels}
     descriptions: list[str] = []
     for label in labels:
-        meant = trained.get(loosely(label))
+        meant = trained.get(spellings[label])
         mend = "" if meant is None else f"; write it as in training: {meant!r}"
         descriptions.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
     return descriptions
@@ -143,8 +148,8 @@ def spelling_warnings(task: Task, label_stats: Mapping[Split, LabelStats]) -> It
         return f"{label!r} ({counts[label]}, the first at {places.get(label, '')})"
 
     alike: dict[str, list[str]] = {}
-    for label in labels:
-        alike.setdefault(loosely(label), []).append(label)
+    for label, spelling in _spellings(labels).items():
+        alike.setdefault(spelling, []).append(label)
     for spellings in alike.values():
         if len(spellings) > 1:
             ordered = sorted(spellings, key=lambda label: -counts[label])
@@ -204,8 +209,17 @@ def _written_as(label: str) -> str:
     return ""
 
 
+def _spellings(labels: Collection[str]) -> dict[str, str]:
+    """Return what each label has in common with its other spellings; if all are truth values, 1 is a true one."""
+    spellings = {label: loosely(label) for label in labels}
+    truths = {spelling for label, spelling in spellings.items() if label.casefold() not in SAYS_NOTHING}
+    if truths.issubset(_TRUTH):
+        return {label: _TRUTH.get(spelling, spelling) for label, spelling in spellings.items()}
+    return spellings
+
+
 def loosely(label: str) -> str:
-    """Normalize a label's spelling: case, spaces, forms of characters and of numbers.
+    """Normalize a label's spelling: case, spaces, dashes, forms of characters and of numbers.
 
     Invisible characters, such as zero-width spaces, are removed too.
 
@@ -216,6 +230,7 @@ def loosely(label: str) -> str:
     """
     visible = "".join(character for character in label if unicodedata.category(character) != "Cf")
     plain = " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
+    plain = plain.translate(_DASHES)
     # Digits of every script.
     plain = "".join(str(unicodedata.decimal(character, character)) for character in plain)
     plain = plain.replace(",", "") if _THOUSANDS.fullmatch(plain) else plain

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def row_of(value: dict[str, Any]) -> dict[str, Any]:
-    """Convert a Label Studio task to a row; other JSON objects are returned unchanged.
+    """Convert a Label Studio task to a row; other JSON objects are returned unchanged, except for ratings and numbers.
 
     A task has the columns of its data, and for each control of its annotation (`from_name`) one column: spans, or
     choices, a rating or a number. The spans of a task with one such control are also in the column `spans`. Raises
@@ -16,7 +16,7 @@ def row_of(value: dict[str, Any]) -> dict[str, Any]:
     annotations = value.get("annotations", value.get("completions"))
     data = value.get("data")
     if not isinstance(data, dict) or not isinstance(annotations, list):
-        return value
+        return _with_numbers(value)
     row = {**({"id": value["id"]} if "id" in value else {}), **data}
     done = [
         _by_control(annotation["result"])
@@ -35,6 +35,23 @@ def row_of(value: dict[str, Any]) -> dict[str, Any]:
             row[name] = chosen[0] if len(chosen) == 1 and not _is_joined(chosen[0]) else chosen
     row |= spans
     return {**row, "spans": next(iter(spans.values()), [])} if len(spans) < 2 else row
+
+
+def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Replace ratings and numbers as JSON-MIN has them, `[{"rating": 4}]`, by the numbers alone."""
+    numbers = {
+        name: number
+        for name, cell in row.items()
+        if isinstance(cell, list) and len(cell) == 1 and (number := _only_number(cell[0])) is not None
+    }
+    return {**row, **numbers} if numbers else row
+
+
+def _only_number(item: Any) -> int | float | None:  # noqa: ANN401
+    if not isinstance(item, dict) or len(item) != 1:
+        return None
+    number = item.get("rating", item.get("number"))
+    return number if isinstance(number, int | float) and not isinstance(number, bool) else None
 
 
 def _by_control(result: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from polytask.data.words import split_words
 from polytask.tasks import LabelStats
-from polytask.tasks.cells import listed
+from polytask.tasks.cells import choices_in, listed
 from polytask.tasks.labels import label_text
 from polytask.tasks.regression import Regression, RegressionOptions
+from polytask.tasks.soft import distribution, shares_in
 from polytask.terms import WordSpan
 
 _DATE = re.compile(
@@ -31,11 +32,11 @@ _BESIDE_DAYS = re.compile(r"\d{1,4}(st|nd|rd|th)?|\d{4}T\d+|[AaPp][Mm]|[A-Z]{1,5
 _COMPACT_DAY = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 # Seconds and milliseconds since 1970, from 2001 to 2038.
 _EPOCHS = ((1e9, 2.15e9), (1e12, 2.15e12))
-_CODE = re.compile(r"[-+]?0\d+")
+_CODE = re.compile(r"[-+\u2212]?0\d+")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+\.\S+|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}\S*")
-_DECIMAL_COMMA = re.compile(r"[-+]?\d+(?:,\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+\u2212]?\d+(?:,\d+)?")
 # Commas between thousands, or before three decimals.
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
+_THOUSANDS = re.compile(r"[-+\u2212]?[1-9]\d{0,2}(?:,\d{3})+")
 _IDENTIFIER = re.compile(
     r"(.*[^a-z])?(id|ids|uuid|guid|index|idx|no|nr|row|key|hash|url|link|file|filename|path)", re.ASCII
 )
@@ -96,7 +97,7 @@ class Column:
         return (
             bool(with_comma)
             and all(_THOUSANDS.fullmatch(text) for text in with_comma)
-            and all(re.fullmatch(r"[-+]?\d+", text) for text in others)
+            and all(re.fullmatch(r"[-+\u2212]?\d+", text) for text in others)
         )
 
     @cached_property
@@ -141,7 +142,7 @@ class Column:
     def is_whole(self) -> bool:
         """Whether all values are whole numbers, written without decimals other than 0."""
         return self.numbers is not None and all(
-            re.fullmatch(r"-?\d+(\.0+)?", str(value).strip()) for value in self.spelled
+            re.fullmatch(r"[-+\u2212]?\d+(\.0+)?", str(value).strip()) for value in self.spelled
         )
 
     @cached_property
@@ -157,6 +158,53 @@ class Column:
                 return None
             cells.append(items)
         return cells or None
+
+    @cached_property
+    def label_lists(self) -> list[list[Any]] | None:
+        """The labels of each cell, as lists; None unless some cells hold lists, and the others one label each.
+
+        Lists are lists, lists written as text, or objects of choices.
+        """
+        if self.lists is not None:
+            return self.lists
+        cells: list[list[Any]] = []
+        listing = 0
+        for value in self.values:
+            items = _items(value)
+            listing += items is not None
+            if items is None and not isinstance(value, str):
+                return None
+            cells.append([value] if items is None else items)
+        return cells if listing and all(isinstance(item, str) for items in cells for item in items) else None
+
+    @cached_property
+    def writes_lists(self) -> bool:
+        """Whether some cells are lists written as text."""
+        texts = (value for value in self.values if isinstance(value, str) and choices_in(value) is None)
+        return any(_items(text) is not None for text in texts)
+
+    @cached_property
+    def distributions(self) -> list[dict[str, float]] | None:
+        """The probability of each label in the cells; None unless some are soft labels, and the others their labels."""
+        soft: list[dict[str, float] | None] = []
+        try:
+            for value in self.values:
+                shares = shares_in(value)
+                soft.append(None if shares is None else distribution(shares, value))
+            names = {name for shares in soft for name in shares or ()}
+            plain = [label_text(value) for value, shares in zip(self.values, soft, strict=True) if shares is None]
+        except ValueError:
+            return None
+        if len(names) < 2 or not names.issuperset(plain):
+            return None
+        labels = iter(plain)
+        return [{next(labels): 1.0} if shares is None else shares for shares in soft]
+
+    @property
+    def holds_objects_of_labels(self) -> bool:
+        """Whether cells are objects that are read as labels: choices, or soft labels."""
+        objects = any(isinstance(value, dict) for value in self.values)
+        return objects and (self.label_lists is not None or self.distributions is not None)
 
     @cached_property
     def is_dates(self) -> bool:
@@ -184,6 +232,19 @@ class Column:
         """Whether the column's name suggests that its values identify rows."""
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower().strip("_ #")
         return not name or name.startswith("unnamed:") or _IDENTIFIER.fullmatch(name) is not None
+
+
+def _items(value: Any) -> list[Any] | None:  # noqa: ANN401
+    """Return the items of a list, of a list written as text, or of an object of choices; None for other cells."""
+    if isinstance(value, list):
+        return value
+    choices = choices_in(value)
+    if choices is not None or not isinstance(value, str):
+        return choices
+    try:
+        return listed(value)
+    except ValueError:
+        return None
 
 
 def _is_date(text: str) -> bool:

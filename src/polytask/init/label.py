@@ -6,12 +6,22 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from polytask.data.data_warnings import SAYS_NOTHING, few
 from polytask.init.column import Column
-from polytask.tasks.joined_labels import joined_labels_notes
+from polytask.tasks.cells import choices_in, parts_of
+from polytask.tasks.joined_labels import (
+    ALL_SEPARATORS,
+    COMPOUND,
+    IN_NAMES,
+    joined_labels_notes,
+    joined_parts,
+    trade_places,
+)
+from polytask.tasks.labels import cell_text, number_in
+from polytask.tasks.ordinal import level_text
 
 # Names of ratings on a scale, and names of quantities that are measured or counted.
 _SCALE = re.compile(
@@ -32,7 +42,15 @@ _MOST_GRADES = 20
 # Stands for a missing label in many public data sets.
 _MARK = "-1"
 _PLAIN_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
-_NUMBER_IN = re.compile(r"(\D{0,3})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
+_NUMBER_IN = re.compile(r"(\D{0,4})(\d+(?:[.,]\d+)?)((?:\s*/\s*\d+)?\D{0,12})")
+# Currencies that are written with letters before a number.
+_CURRENCIES = frozenset(
+    {
+        "usd", "eur", "gbp", "chf", "jpy", "cny", "rmb", "inr", "krw", "brl", "cad", "aud", "nzd", "hkd", "sgd", "twd",
+        "sek", "nok", "dkk", "pln", "czk", "huf", "try", "zar", "mxn", "rub", "ils", "thb", "us$", "r$", "a$", "c$",
+        "ca$", "au$", "nz$", "hk$", "nt$", "s$", "mx$", "rs", "kr", "fr", "rp", "rm", "zł", "kč", "ft",
+    }
+)  # fmt: skip
 # In a column of numbers: most rows with words for no label, and with anything else.
 _MOST_UNLABELLED, _MOST_ODD = 0.5, 0.1
 # With at least this share of one class, accuracy says little.
@@ -57,7 +75,12 @@ class Labels:
 def judge_label(column: Column) -> Labels | str:
     """Return the labels in a column, or the reason why it is left out."""
     return (
-        _nothing_to_learn(column) or _lists(column) or _classes_or_numbers(column) or _joined(column) or _words(column)
+        _nothing_to_learn(column)
+        or _soft(column)
+        or _lists(column)
+        or _classes_or_numbers(column)
+        or _joined(column)
+        or _words(column)
     )
 
 
@@ -89,26 +112,89 @@ def _nothing_to_learn(column: Column) -> str:
     return ""
 
 
+def _soft(column: Column) -> Labels | str:
+    """Return classes for soft labels; "" for other cells."""
+    soft = column.distributions
+    if soft is None:
+        return ""
+    names = {name for shares in soft for name in shares}
+    if len(names) > _MOST_CLASSES:
+        return f"objects with probabilities of {len(names)} labels, too many to be classes"
+    means = {name: sum(shares.get(name, 0.0) for shares in soft) / len(soft) for name in sorted(names)}
+    order = sorted(means, key=lambda name: -means[name])
+    why = f"soft labels, the probabilities of {len(means)} classes, which add up to 1 in every row; their means: "
+    why += few([f"{name[:40]} {100 * means[name]:.1f} %" for name in order])
+    if column.holds_objects_of_labels:
+        why += f"; to predict one of them as a number: `type: regression`, `label: {column.name}.{order[0]}`"
+    return Labels({"type": "classification"}, {"label": column.name}, why)
+
+
 def _lists(column: Column) -> Labels | str:
     """Return multi-label options for lists of labels; "" if the cells are not lists."""
-    if column.lists is None:
+    lists = column.label_lists
+    if lists is None:
         mixed = any(isinstance(value, list | dict) for value in column.values)
         return "its cells are of several kinds: lists or objects among others" if mixed else ""
-    items = [item for items in column.lists for item in items]
+    items = [item for items in lists for item in items]
     if not items:
         return "every list is empty"
     if not all(isinstance(item, str) for item in items):
         return "lists of numbers or objects" if isinstance(column.values[0], list) else "lists that hold no texts"
-    counts = Counter(str(item).strip() for item in items)
+    if all(len(items) == 1 for items in lists) and not column.writes_lists:
+        return _words(replace(column, values=items))
+    options = _separator_of_lists(column, lists)
+    if not options:
+        pairs = zip(column.values, lists, strict=True)
+        lists = [parts_of(value, ",") if items == [value] else items for value, items in pairs]
+    counts = Counter(label for items in lists for label in dict.fromkeys(item.strip() for item in items))
     if len(counts) > _MOST_CLASSES or 2 * len(counts) > len(items):
         return f"lists of {len(counts)} different values, too many to be labels"
-    return _several(column, counts, {})
+    return _several(column, counts, options, _number_per_row(column, lists))
 
 
-def _several(column: Column, counts: Counter[str], options: dict[str, Any]) -> Labels | str:
+def _number_per_row(column: Column, lists: Sequence[Sequence[Any]]) -> tuple[str, str]:
+    """Return how many labels a row has, and advice if it never has several."""
+    if max(map(len, lists)) > 1:
+        return "several labels per row", ""
+    advice = "written without brackets, they are classes: `type: classification`"
+    if min(map(len, lists)) == 1:
+        return "one label per row", f"; {advice}"
+    if not column.writes_lists:
+        advice = "if such rows are not labelled, use `type: classification`"
+    return "at most one label per row", f"; an empty list means none of them: {advice}"
+
+
+def _separator_of_lists(column: Column, lists: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the separator of texts next to lists of labels, if some of them are one label that has a comma.
+
+    Next to objects of choices each text is one label; next to lists, if not all of its parts are labels elsewhere.
+    """
+    alone = [value for value, items in zip(column.values, lists, strict=True) if items == [value]]
+    with_comma = [value for value in alone if "," in value]
+    listed = {
+        item.strip() for value, items in zip(column.values, lists, strict=True) if items != [value] for item in items
+    }
+    known = listed.union(value.strip() for value in alone if "," not in value)
+    joined = all(value.strip() not in listed and known.issuperset(parts_of(value, ",")) for value in with_comma)
+    if not with_comma or (joined and not any(choices_in(value) for value in column.values)):
+        return {}
+    return {"separator": next((mark for mark in ";|" if not any(mark in value for value in alone)), "\n")}
+
+
+def _several(
+    column: Column,
+    counts: Counter[str],
+    options: dict[str, Any],
+    number: tuple[str, str] = ("several labels per row", ""),
+) -> Labels | str:
+    """Return multi-label options.
+
+    Args:
+        number: how many labels a row has, and advice.
+    """
     if len(counts) < 2:
         return "one label at most, in lists"
-    why = f"several labels per row, {len(counts)} in all: {_shares(counts, len(column.values))}"
+    why = f"{number[0]}, {len(counts)} in all: {_shares(counts, len(column.values))}{number[1]}"
     return Labels({"type": "multilabel"}, {"label": column.name, **options}, why)
 
 
@@ -147,16 +233,17 @@ def _without_mark(counts: Counter[str]) -> tuple[Counter[str], dict[str, Any], s
 
     Returns the counts of labels, options of the task, and a comment.
     """
-    rest = Counter({label: count for label, count in counts.items() if label != _MARK})
-    numbers = [float(label) for label in rest]
-    if _MARK not in counts or not numbers or min(numbers) < 0 or max(numbers) <= 1:
+    marked = sum(count for label, count in counts.items() if cell_text(label) == _MARK)
+    rest = Counter({label: count for label, count in counts.items() if cell_text(label) != _MARK})
+    numbers = [number for label in rest if (number := number_in(label)) is not None]
+    if not marked or not numbers or min(numbers) < 0 or max(numbers) <= 1:
         return counts, {}, ""
-    return rest, {"unlabelled": [_MARK]}, f"; the {counts[_MARK]} rows with {_MARK} are taken for rows without a label"
+    return rest, {"unlabelled": [_MARK]}, f"; the {marked} rows with {_MARK} are taken for rows without a label"
 
 
 def _levels(column: Column) -> Labels:
     """Return ordered levels for a rating with few whole numbers."""
-    counts, options, left_out = _without_mark(Counter(f"{float(value):g}" for value in column.spelled))
+    counts, options, left_out = _without_mark(Counter(map(level_text, column.spelled)))
     levels = sorted(counts, key=float)
     scale = list(range(int(levels[0]), int(levels[-1]) + 1))
     missing = ", ".join(str(level) for level in scale if f"{level}" not in counts)
@@ -205,28 +292,43 @@ def _as_number(labels: Iterable[str]) -> str:
     parts = [_NUMBER_IN.fullmatch(label.strip()) for label in labels]
     if len(parts) > 2 and all(parts):
         around = {(part[1].strip(), part[3].strip().removesuffix("s")) for part in parts if part}
-        if len(around) == 1 and around != {("", "")}:
+        if len(around) == 1 and around != {("", "")} and not _is_name(around.pop()[0]):
             return "; these are numbers with a unit: to predict numbers or ordered levels, write only the numbers"
     if len(parts) > 2 and len({character for label in labels for character in label.strip()}) == 1:
         return "; these are levels drawn by their length: write numbers, and use `type: ordinal`"
     return ""
 
 
+def _is_name(prefix: str) -> bool:
+    """Whether the text before a number names a class (cls3), since it has letters and is no currency."""
+    return any(map(str.isalpha, prefix)) and prefix.strip(" .").casefold() not in _CURRENCIES
+
+
 def _joined(column: Column) -> Labels | str:
     """Return multi-label options for labels joined by a separator; "" if the cells are single labels."""
-    for separator in ",;|":
-        cells = [[part.strip() for part in text.split(separator) if part.strip()] for text in column.texts]
-        if cells and _are_labels(cells):
-            counts = Counter(part for parts in cells for part in set(parts))
+    for separator in ALL_SEPARATORS:
+        cells = [parts_of(text, separator) for text in column.texts]
+        if separator in IN_NAMES and any(
+            cell != joined_parts(text, separator) for cell, text in zip(cells, column.texts, strict=True)
+        ):
+            continue  # C# and A+ would lose a character
+        if cells and _are_labels(cells, separator):
+            counts = Counter(part for parts in cells for part in dict.fromkeys(parts))
             options = {} if separator == "," else {"separator": separator}
-            return _several(column, counts, options)
+            advice = f"; if {separator!r} is part of the names, use `type: classification`"
+            number = "several labels per row", advice if separator in IN_NAMES else ""
+            return _several(column, counts, options, number)
     return ""
 
 
-def _are_labels(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the parts of cells are labels: few, short, and combined in different ways."""
+def _are_labels(cells: Sequence[Sequence[str]], separator: str) -> bool:
+    """Whether the parts of cells are labels: few, short, and combined in different ways.
+
+    If the separator may be one between the words of a name, there have to be several combinations, and all of their
+    parts have to occur in others too; otherwise half of them.
+    """
     sizes = {len(parts) for parts in cells}
-    if len(sizes) < 2 or 0 in sizes:
+    if 0 in sizes or sizes == {1} or (len(sizes) == 1 and not trade_places(cells, separator)):
         return False
     parts = Counter(part for listed in cells for part in listed)
     if len(parts) > _MOST_CLASSES or sum(parts.values()) < 2 * len(parts) or max(map(len, parts)) > 50:
@@ -235,8 +337,12 @@ def _are_labels(cells: Sequence[Sequence[str]]) -> bool:
     for listed in cells:
         for part in listed:
             company.setdefault(part, set()).add(tuple(sorted(listed)))
-    joined = {part for listed in cells if len(listed) > 1 for part in listed}
-    return 2 * sum(len(company[part]) > 1 for part in joined) >= len(joined)
+    combinations = {tuple(sorted(listed)) for listed in cells if len(listed) > 1}
+    joined = {part for listed in combinations for part in listed}
+    combined = sum(len(company[part]) > 1 for part in joined)
+    if separator in COMPOUND:
+        return combined == len(joined) and len(combinations) > 1 and not all(map(str.isdecimal, joined))
+    return 2 * combined >= len(joined)
 
 
 def _words(column: Column) -> Labels | str:

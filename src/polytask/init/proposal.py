@@ -16,6 +16,7 @@ from polytask.init.label import judge_label
 from polytask.init.sample import Sample
 from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
 from polytask.tasks.cells import brief
+from polytask.tasks.joined_labels import ALL_SEPARATORS
 from polytask.terms import Split
 
 # Common names of text columns, the most likely first.
@@ -99,7 +100,7 @@ def outline(sample: Sample) -> TableOutline:
     by_token = sentence_column(sample) if sample.written.sentence is None else None
     if by_token is not None:
         return _of_tokens(sample, by_token)
-    columns = columns_of(sample.rows, [name for name in sample.columns if not _is_nested(sample, name)])
+    columns = _columns(sample)
     splits = _split_column(sample, columns)
     if splits is not None:
         del columns[splits[0]]
@@ -237,10 +238,20 @@ def _of_tokens(sample: Sample, columns: ByToken) -> TableOutline:
     return TableOutline([Proposal(columns.tags, options, columns.why)], columns.texts, left_out, columns.sentence)
 
 
-def _is_nested(sample: Sample, name: str) -> bool:
-    """Whether a column holds objects; their values are columns such as meta.label."""
-    cells = [row.get(name) for row in sample.rows]
-    return any(isinstance(cell, dict) for cell in cells) and all(isinstance(cell, dict | None) for cell in cells)
+def _columns(sample: Sample) -> dict[str, Column]:
+    """Return the columns of a table: in place of one of objects, their values (meta.label), unless these are labels."""
+    columns = columns_of(sample.rows, sample.columns)
+    labels = tuple(f"{name}." for name, column in columns.items() if column.holds_objects_of_labels)
+    return {
+        name: column
+        for name, column in columns.items()
+        if not name.startswith(labels) and (f"{name}." in labels or not _is_nested(column))
+    }
+
+
+def _is_nested(column: Column) -> bool:
+    """Whether all cells are objects."""
+    return bool(column.values) and all(isinstance(value, dict) for value in column.values)
 
 
 def _texts(columns: Mapping[str, Column], inputs: Mapping[str, Any], tag_columns: Sequence[TagColumn]) -> list[str]:
@@ -284,7 +295,7 @@ def _rank(name: str) -> int:
 def _is_not_prose(column: Column) -> bool:
     return (
         not column.texts or column.numbers is not None or bool(column.code) or column.lists is not None
-        or column.is_dates or column.is_addresses
+        or column.distributions is not None or column.is_dates or column.is_addresses
     )  # fmt: skip
 
 
@@ -311,8 +322,10 @@ def _may_be_texts(column: Column) -> bool:
 
 def _is_joined(column: Column) -> bool:
     """Whether the cells are labels joined by a separator: few different, frequent parts."""
-    for separator in ",;|":
-        parts = [part.strip() for text in column.texts for part in text.split(separator)]
-        if len(parts) > 1.2 * len(column.texts) and len(set(parts)) <= len(parts) / 4:
+    splits = [column.label_lists] if column.label_lists is not None else []
+    splits += [[text.split(separator) for text in column.texts] for separator in ALL_SEPARATORS]
+    for cells in splits:
+        parts = [str(part).strip() for cell in cells for part in cell]
+        if len(parts) > 1.2 * len(column.values) and len(set(parts)) <= len(parts) / 4:
             return True
     return False

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from polytask.data.annotations import nest_words, spans_in, tag_words
-from polytask.data.data_warnings import few
+from polytask.data.data_warnings import few, listed
 from polytask.data.words import join_words
 from polytask.errors import DataError
 from polytask.init.column import Column
@@ -22,6 +22,8 @@ from polytask.tasks.tagging import as_words, parted
 
 _MOST_TAGS = 300
 _TOKEN_NAMES = ("tokens", "words", "token", "word", "form")
+# The column of spans that Label Studio's tasks have next to that of their control.
+_ALL_SPANS = "spans"
 # In CoNLL-U every field is a column of the tokens; the first of these that is filled is proposed.
 _CONLLU_TAGS = ("upos", "xpos", "deprel")
 _CONLL = ("conll", "conllu")
@@ -74,7 +76,7 @@ class ByToken:
 def find_tagging(
     sample: Sample, columns: Mapping[str, Column], main: str | None
 ) -> tuple[list[TagColumn], dict[str, str]]:
-    """Return the columns of tags, and the columns of spans that cannot be read, with the reason.
+    """Return the columns of tags, and the columns of spans that are left out, with the reason.
 
     Args:
         main: name of the text column, if there is one.
@@ -89,7 +91,31 @@ def find_tagging(
     spans = {column.name: _spans(sample, column, main) for column in others}
     refused = {name: why for name, why in spans.items() if isinstance(why, str)}
     refused |= dict.fromkeys(entities, _WITHOUT_TOKENS)
-    return [tags for tags in spans.values() if isinstance(tags, TagColumn)], refused
+    tag_columns = [tags for tags in spans.values() if isinstance(tags, TagColumn)]
+    copies = _copies(sample, [tags.tags for tags in tag_columns])
+    return [tags for tags in tag_columns if tags.tags not in copies], refused | copies
+
+
+def _copies(sample: Sample, columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns of spans that repeat others, as those of Label Studio's only control do, with the reason."""
+    cells = {name: [row.get(name) for row in sample.rows] for name in columns}
+    # A column that also says which rows have no spans, `[]`, says more than one that lacks them.
+    order = sorted(columns, key=lambda name: (cells[name].count(None), name != _ALL_SPANS))
+    copies: dict[str, str] = {}
+    for place, name in enumerate(order):
+        first = next((other for other in order[:place] if _same_spans(cells[other], cells[name])), None)
+        if first is not None:
+            copies[name] = f"the same spans as in {first}"
+    others = [name for name in columns if name != _ALL_SPANS and name not in copies]
+    if _ALL_SPANS in cells and len(others) > 1:
+        rows = zip(cells[_ALL_SPANS], *(cells[name] for name in others), strict=True)
+        if all(not spans or spans in rest for spans, *rest in rows):
+            copies[_ALL_SPANS] = f"the spans of {listed(others)}, in the rows that have only one of them"
+    return copies
+
+
+def _same_spans(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    return all((one or []) == (other or []) for one, other in zip(first, second, strict=True))
 
 
 def _words(row: Mapping[str, Any], name: str) -> list[str] | None:
@@ -223,9 +249,9 @@ def _spans(sample: Sample, column: Column, main: str | None) -> TagColumn | str 
     name = "tags" if isinstance(flat, Counter) else "spans"
     options = {} if column.name == name else {name: column.name}
     shared = "" if isinstance(flat, Counter) else "; some share a word, so they cannot be tags of words"
-    listed = few([f"{label[:40]} {count}" for label, count in labels.most_common()])
+    counts = few([f"{label[:40]} {count}" for label, count in labels.most_common()])
     texts = [text for text, _ in rows[:500]]
-    return TagColumn(column.name, None, options, texts, f"character spans: {listed}{shared}", nested=bool(shared))
+    return TagColumn(column.name, None, options, texts, f"character spans: {counts}{shared}", nested=bool(shared))
 
 
 def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str] | str:

@@ -6,14 +6,16 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any
 
 _ELEMENT = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]{}()]+)\s*"""
 _LIST = re.compile(rf"\[(?:{_ELEMENT}(?:,{_ELEMENT})*(?:,\s*)?|\s*)\]", re.DOTALL)
 # Plain words may be in parentheses too, so a tuple is recognized by quotes around all its items, and a comma.
+# An empty one has neither.
 _QUOTED = r"""\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*"""
-_TUPLE = re.compile(rf"\({_QUOTED},(?:{_QUOTED},)*(?:{_QUOTED}|\s*)\)", re.DOTALL)
+_TUPLE = re.compile(rf"\((?:{_QUOTED},(?:{_QUOTED},)*(?:{_QUOTED}|\s*)|\s*)\)", re.DOTALL)
 _ELEMENTS = re.compile(_ELEMENT, re.DOTALL)
 _WORDS: dict[str, Any] = {
     "None": None, "null": None, "nan": None, "NaN": None, "True": True, "true": True, "False": False, "false": False,
@@ -35,14 +37,14 @@ def brief(value: object) -> str:
 
 
 def listed(text: str) -> list[Any] | None:
-    """Return the list written in a cell, in JSON or Python notation; None if it does not begin with `[`.
+    """Return the list written in a cell, in JSON or Python notation; None if it does not begin as one.
 
     Raises ValueError on text that begins like a list but is not one: NumPy's notation, bare words, a truncated list.
 
     >>> listed("['B-PER', 'O']")
     ['B-PER', 'O']
-    >>> listed("Peter sings") is None
-    True
+    >>> listed("('a',)"), listed("()"), listed("Peter sings")
+    (['a'], [], None)
     """
     text = text.strip()
     if _TUPLE.fullmatch(text):
@@ -59,6 +61,24 @@ def listed(text: str) -> list[Any] | None:
         return [_element(item.strip()) for item in _ELEMENTS.findall(text[1:-1])]
     except (ValueError, SyntaxError):
         raise _unreadable(text) from None
+
+
+def choices_in(cell: Any) -> list[Any] | None:  # noqa: ANN401
+    """Return the labels in a cell of Label Studio's small exports: an object of choices, or its text; None otherwise.
+
+    >>> choices_in({"choices": ["a", "b"]}), choices_in('{"choices": ["a", "b"]}'), choices_in("a")
+    (['a', 'b'], ['a', 'b'], None)
+    """
+    if isinstance(cell, str):
+        if cell.lstrip()[:1] != "{":
+            return None
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(cell, Mapping) or list(cell) != ["choices"] or not isinstance(cell["choices"], list):
+        return None
+    return cell["choices"]
 
 
 def shown_spans(text: str) -> list[Any] | None:
@@ -125,13 +145,20 @@ def _unreadable(text: str) -> ValueError:
     )
 
 
-def split_cell(text: str, separator: str | None = None) -> list[Any]:
-    """Return the items of a text cell: of the list written there, or its parts between separators (or spaces).
+def split_cell(text: str) -> list[Any]:
+    """Return the items of a text cell: of the list written there, or its words.
 
-    >>> split_cell("a, b", ","), split_cell('["a", "b"]', ","), split_cell("a b")
-    (['a', 'b'], ['a', 'b'], ['a', 'b'])
+    >>> split_cell('["a", "b"]'), split_cell("a b")
+    (['a', 'b'], ['a', 'b'])
     """
     items = listed(text)
-    if items is not None:
-        return items
-    return text.split() if separator is None else [part.strip() for part in text.split(separator) if part.strip()]
+    return text.split() if items is None else items
+
+
+def parts_of(text: str, separator: str) -> list[str]:
+    """Return the parts of a text between separators, without outer spaces and empty parts.
+
+    >>> parts_of("a, b,", ",")
+    ['a', 'b']
+    """
+    return [part.strip() for part in text.split(separator) if part.strip()]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.tasks.cells import brief
+from polytask.tasks.cells import brief, choices_in
 from polytask.tasks.task_options import TaskOptions
 
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -46,18 +46,19 @@ def label_text(value: Any) -> str:  # noqa: ANN401
 
 
 def only_item(value: Any) -> Any:  # noqa: ANN401
-    """Return the label in a list of one, as annotation tools write it; None for an empty list.
+    """Return the label in a list of one, or in an object of choices, as annotation tools write it; None for no label.
 
     Raises ValueError for a longer list.
 
     >>> only_item(["pos"]), only_item([]), only_item("pos")
     ('pos', None, 'pos')
     """
-    if not isinstance(value, list):
+    items = value if isinstance(value, list) else choices_in(value)
+    if items is None:
         return value
-    if len(value) > 1:
+    if len(items) > 1:
         raise ValueError(f"found {brief(value)}; a text has one label here, and several with `type: multilabel`")
-    return value[0] if value else None
+    return items[0] if items else None
 
 
 def is_seen(text: str) -> bool:
@@ -77,6 +78,8 @@ def require_whole(text: str) -> None:
         raise ValueError(f"found {text[:80]!r}, with half of a surrogate pair, which is no character") from None
 
 
+# The minus sign of typesetting, which spreadsheets and Wikipedia write before numbers.
+MINUS = "\u2212"
 # Not the other forms that Python accepts as numbers: 1_2 (12), nan, digits of other scripts.
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -84,9 +87,11 @@ NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 def number_in(value: Any) -> float | None:  # noqa: ANN401
     """Return the finite number in a cell, as a number or as text; None if there is none.
 
-    >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good")
-    (1.5, 3.0, None, None, None)
+    >>> number_in(" 1.50 "), number_in(3), number_in("1_2"), number_in(True), number_in("good"), number_in("\u22121")
+    (1.5, 3.0, None, None, None, -1.0)
     """
+    if isinstance(value, str):
+        value = value.replace(MINUS, "-")
     if isinstance(value, bool) or (isinstance(value, str) and NUMBER.fullmatch(value.strip()) is None):
         return None
     try:
@@ -109,7 +114,7 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
     >>> with_decimal_point("3,5"), with_decimal_point("3"), with_decimal_point("good"), with_decimal_point(3.5)
     ('3.5', '3', 'good', 3.5)
     """
-    text = value.strip() if isinstance(value, str) else ""
+    text = value.strip().replace(MINUS, "-") if isinstance(value, str) else ""
     if _WITH_COMMA.fullmatch(text):
         return text.replace(",", ".")
     if _MARKED.fullmatch(text):
@@ -121,7 +126,7 @@ def with_decimal_point(value: Any) -> Any:  # noqa: ANN401
 
 def comma_hint(value: Any) -> str:  # noqa: ANN401
     """Return advice about a cell that is not a number because of its comma; "" for other cells."""
-    if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip()):
+    if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip().replace(MINUS, "-")):
         return '; if this is a decimal comma, give `decimal: ","` next to the path'
     return ""
 
@@ -152,7 +157,7 @@ def cell_text(value: Any) -> str:  # noqa: ANN401
         return ""
     if isinstance(value, str):
         text = value.strip()
-        number = number_in(text) if "." in text else None
+        number = number_in(text) if "." in text or MINUS in text else None
         return (label_text(text) if is_seen(text) else "") if number is None else number_text(number)
     return number_text(value) if isinstance(value, float) and math.isfinite(value) else str(value).lower()
 

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
-from polytask.tasks.cells import brief, split_cell
+from polytask.tasks.cells import brief, choices_in, listed, parts_of
+from polytask.tasks.joined_labels import IN_NAMES, SEPARATORS, joined_labels
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
@@ -115,14 +116,7 @@ class Multilabel(Task):
             stats.labels.update(dict.fromkeys(shares, 0))
             stats.labels.update(probable(shares))
             return [soft_text(shares)]
-        if isinstance(value, str):
-            begin = value.lstrip()[:1]
-            stats.joined += begin not in ("[", "{")
-            value = _choices(value) if begin == "{" else split_cell(value, options.separator)
-            if not value and begin not in ("[", "{"):
-                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
-        if not isinstance(value, list):
-            raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
+        value = _items(value, options, stats)
         if options.classes:
             value = _of_marks(value, options.classes)
         stats.shortest = min(len(value), len(value) if stats.shortest is None else stats.shortest)
@@ -330,15 +324,24 @@ class Multilabel(Task):
         return [frequent or [most] for _ in labels]
 
 
-def _choices(cell: str) -> list[Any]:
-    """Return the labels in a cell of a Label Studio table. Raises ValueError on any other object."""
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or list(value) != ["choices"] or not isinstance(value["choices"], list):
-        raise ValueError(f'found {brief(cell)}; labels are a list, joined text, or {{"choices": [...]}}')
-    return value["choices"]
+def _items(cell: Any, options: MultilabelOptions, stats: LabelStats) -> list[Any]:  # noqa: ANN401
+    """Return the items of a cell. Raises ValueError if it does not hold any number of labels."""
+    if isinstance(cell, list):
+        return cell
+    items = choices_in(cell)
+    if items is None and isinstance(cell, str) and cell.lstrip()[:1] != "{":
+        items = listed(cell)
+        if items is None:
+            stats.joined += 1
+            items = parts_of(cell, options.separator)
+            if not items:
+                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
+    if items is None:
+        raise ValueError(
+            f"found {brief(cell)}; labels are a list, text joined by {options.separator!r}, or an object "
+            '{"choices": [...]}'
+        )
+    return items
 
 
 _MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
@@ -361,12 +364,31 @@ def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
             f"each row lists {stats.longest} times 0 or 1, which marks the labels that the row has; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
-    for other in ";|\uff0c\u3001\uff1b" if stats.joined and "separator" not in options.model_fields_set else "":
+    if not stats.joined or "separator" in options.model_fields_set:
+        return
+    for other in SEPARATORS.replace(options.separator, ""):
         joined = sorted(label for label in labels if other in label)
         parts = [part.strip() for label in joined for part in label.split(other)]
         if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
+            raise _seems_several(joined[0], other, options.separator)
+    for label in sorted(label for label in labels if options.separator in label):
+        parts = parts_of(label, options.separator)
+        if parts and labels.issuperset(parts):
+            other = next((mark for mark in ";|" if mark not in label), "\n")
             raise ValueError(
-                f"the label {joined[0]!r} seems to be several, joined by {other!r}, since its parts occur in "
-                f'other rows too; write `separator: "{other}"` next to `label`, or `separator: "{options.separator}"` '
-                "if it is one label"
+                f"the label {label!r} of a list would be split at {options.separator!r} in a text cell, and its parts "
+                f'are labels too; write `separator: {json.dumps(other)}` next to `label`, or `separator: "'
+                f'{options.separator}"` if text cells hold several labels'
             )
+    for other in IN_NAMES if stats.longest == 1 else "":
+        found = joined_labels(sorted(labels), other)
+        if found is not None:
+            raise _seems_several(found[0], other, options.separator)
+
+
+def _seems_several(label: str, other: str, separator: str) -> ValueError:
+    return ValueError(
+        f"the label {label!r} seems to be several, joined by {other!r}, since its parts occur in other rows too; write "
+        f'`separator: {json.dumps(other, ensure_ascii=False)}` next to `label`, or `separator: "{separator}"` if it is '
+        "one label"
+    )
