@@ -79,8 +79,7 @@ def extend(
             }
             return {"extended": {**extended_by.to_json(assembly.tasks), "before": before, "after": after}}
 
-        run = run_assembly(assembly, world, folder, resume=resume, extra=describe)
-    return replace(run, before=before)
+        return run_assembly(assembly, world, folder, resume=resume, extra=describe, before=before)
 
 
 def score_old(assembly: Assembly) -> dict[str, Scores]:
