@@ -52,14 +52,20 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Read a JSON file that polytask wrote. Raises OutputError if it cannot be read, or is damaged."""
+def read_json(path: Path, mend: str | None = None) -> Any:  # noqa: ANN401
+    """Read a JSON file that polytask wrote. Raises OutputError if it cannot be read, or is damaged.
+
+    Args:
+        mend: what to do in that case, for the message; by default to restore the file, or to delete it.
+    """
     try:
         return parse_json(read_text(path))
     except FileNotFoundError:
-        raise OutputError(f"{path}: is missing; restore it, or delete {path.parent} if it can be recreated") from None
+        advice = mend or f"restore it, or delete {path.parent} if it can be recreated"
+        raise OutputError(f"{path}: is missing; {advice}") from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
+        advice = mend or "delete it, or restore the folder"
+        raise OutputError(f"{path}: cannot be read ({reason(error)}); {advice}") from None
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401

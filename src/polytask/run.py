@@ -256,6 +256,7 @@ def _run(
             **describe_model(assembly, start),
             "predict_rows_per_second": results.rows_per_second,
             "predicted_split": results.splits,
+            "predicted_rows": results.rows,
             "fitted_on_dev": results.fitted,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),
