@@ -105,7 +105,8 @@ def train(
     Raises:
         UserError: the input is invalid; nothing has been trained.
         TrainingError: training cannot continue; the last checkpoint stays usable.
-        Interrupted: training was stopped by Ctrl-C, after saving.
+        Interrupted: training was stopped by Ctrl-C, after saving; if that was after the last step, the run is complete,
+            and is an attribute of the error.
     """
     sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
     checked = with_sections(as_config(config, overrides), sections)

@@ -43,6 +43,7 @@ from polytask.training.events import Events
 from polytask.training.loop import Trainer
 from polytask.training.parts import TrainerParts
 from polytask.training.recipe import ResolvedOption
+from polytask.training.requests import Requests
 from polytask.training.selection import DevScores, Rule
 from polytask.version import __version__
 
@@ -180,7 +181,7 @@ class Assembly:
         """Build the schedule of this run, before its first step."""
         return self.config.schedule.build(self.workload)
 
-    def trainer(self, world: World, folder: Path | None, events: Events) -> Trainer:
+    def trainer(self, world: World, folder: Path | None, events: Events, requests: Requests | None = None) -> Trainer:
         """Build the trainer of this run."""
         options = self.config.train
         sources = self.train_sources(world)
@@ -206,7 +207,7 @@ class Assembly:
             checkpoints=None if folder is None else self.checkpoints(folder, world),
             events=events,
         )
-        return Trainer(parts)
+        return Trainer(parts, requests)
 
     def gathered(self) -> Assembly:
         """Return the run with an unsharded model. All processes must call it together."""

@@ -38,6 +38,11 @@ class ProcessJob(Generic[Key]):
     log: Path
 
 
+def interrupted(name: str, error: Interrupted) -> Interrupted:
+    """Return the error of a run that was stopped as the error of a command that trains several."""
+    return Interrupted(f"{name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}")
+
+
 class Process(Protocol):
     """A process on this or on another machine."""
 

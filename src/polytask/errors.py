@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class PolytaskError(Exception):
@@ -107,7 +108,15 @@ class ProcessLost(TrainingError):
 
 
 class Interrupted(PolytaskError):
-    """Training was stopped on request, after the step was finished and saved."""
+    """Training was stopped on request, after the step was finished and saved.
+
+    Attributes:
+        run: the complete `polytask.Run`, if the request came after its last step; None if the run can be resumed.
+    """
+
+    def __init__(self, message: str, run: Any = None) -> None:  # noqa: ANN401
+        super().__init__(message)
+        self.run = run
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:

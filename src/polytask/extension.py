@@ -20,6 +20,7 @@ from polytask.assembly import Assembly, ExtendedModel
 from polytask.config import Config
 from polytask.data.prepare import DataTables, read_tables
 from polytask.errors import ConfigError
+from polytask.evaluation.scoring import Scorer
 from polytask.model.device import choose_device
 from polytask.model.family import family_in
 from polytask.model.growth import extended
@@ -79,23 +80,23 @@ def extend(
             }
             return {"extended": {**extended_by.to_json(assembly.tasks), "before": before, "after": after}}
 
-        run = run_assembly(assembly, world, folder, resume=resume, extra=describe)
-    return replace(run, before=before)
+        return run_assembly(assembly, world, folder, resume=resume, extra=describe, before=before)
 
 
 def score_old(assembly: Assembly) -> dict[str, Scores]:
-    """Score the old tasks that have rows, on dev and test, with the model before training."""
+    """Score the old tasks that have rows, on dev and test, with the model before training and as it decides."""
     assert assembly.extended is not None
-    old = [task for task in assembly.tasks if task in assembly.extended.tasks]
+    old = {name: task for name, task in assembly.extended.tasks.items() if name in assembly.tasks}
     if not old:
         return {}
-    scorer, engine = assembly.scorer(), assembly.engine(assembly.model.to(assembly.device))
+    # The run's own tasks are not fitted on dev yet.
+    scorer, engine = Scorer({**assembly.tasks, **old}), assembly.engine(assembly.model.to(assembly.device))
     scores_by_split: dict[str, Scores] = {}
     for split in ("dev", "test"):
-        chosen = [source for source in assembly.sources[split] if set(old) & set(source.tasks)]
+        chosen = [source for source in assembly.sources[split] if not old.keys().isdisjoint(source.tasks)]
         scores = scorer.scores(engine, chosen)
         if chosen:
-            scores_by_split[split] = {task: scores[task] for task in old if task in scores}
+            scores_by_split[split] = {task: scores[task] for task in assembly.tasks if task in old and task in scores}
     return scores_by_split
 
 

@@ -52,14 +52,20 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Read a JSON file that polytask wrote. Raises OutputError if it cannot be read, or is damaged."""
+def read_json(path: Path, mend: str | None = None) -> Any:  # noqa: ANN401
+    """Read a JSON file that polytask wrote. Raises OutputError if it cannot be read, or is damaged.
+
+    Args:
+        mend: what to do in that case, for the message; by default to restore the file, or to delete it.
+    """
     try:
         return parse_json(read_text(path))
     except FileNotFoundError:
-        raise OutputError(f"{path}: is missing; restore it, or delete {path.parent} if it can be recreated") from None
+        advice = mend or f"restore it, or delete {path.parent} if it can be recreated"
+        raise OutputError(f"{path}: is missing; {advice}") from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be read ({reason(error)}); delete it, or restore the folder") from None
+        advice = mend or "delete it, or restore the folder"
+        raise OutputError(f"{path}: cannot be read ({reason(error)}); {advice}") from None
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
@@ -139,11 +145,10 @@ def new_folder(folder: Path) -> Generator[Path]:
     """
     if folder.exists():
         raise OutputError(f"{folder}: the folder exists; name another one")
-    temporary = folder.with_name(f"{_WRITING}{folder.name}-{secrets.token_hex(4)}")
+    prefix = f"{_WRITING}{folder.name}-"
     try:
-        temporary.mkdir(parents=True)
-        with in_use(temporary):
-            sweep(folder.parent, f"{_WRITING}{folder.name}-")
+        with temporary_folder(folder.parent, prefix) as temporary:
+            sweep(folder.parent, prefix)
             yield temporary
             sync_folder(temporary)
             temporary.replace(folder)
@@ -153,16 +158,32 @@ def new_folder(folder: Path) -> Generator[Path]:
             raise
         message = f"{folder}: the model cannot be written ({error})"
         raise OutputError(f"{message}; free space, or name another place") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Generator[Path]:
+    """Create a folder that no other process sweeps while the block runs; what is left at its path then is removed."""
+    while True:
+        temporary = parent / f"{prefix}{secrets.token_hex(8)}"
+        temporary.mkdir(parents=True)
+        with in_use(temporary) as held:
+            if not held:  # another process took it for abandoned before it was marked
+                continue
+            try:
+                yield temporary
+            finally:
+                remove(temporary)
+            return
 
 
 def sweep(folder: Path, *prefixes: str) -> None:
     """Delete the temporary files and folders that killed processes left in a folder."""
     # Looks at names only: a cache may hold thousands of entries, and is swept whenever one is added.
     for name in os.listdir(folder):  # noqa: PTH208
-        if name.startswith((*prefixes, _DISCARDED)) and abandoned(folder / name):
-            remove(folder / name)
+        if name.startswith((*prefixes, _DISCARDED)):
+            with abandoned(folder / name) as unused:
+                if unused:
+                    remove(folder / name)
 
 
 def put_in_place(temporary: Path, target: Path) -> None:

@@ -73,19 +73,30 @@ def _locked_file(folder: Path) -> Generator[None]:
 def _open(path: Path) -> int:
     """Open and lock the lock file of a folder. Raises OutputError if another process holds it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            if os.path.lexists(path):  # a link to nowhere
+                raise
+            path.parent.mkdir(parents=True, exist_ok=True)  # the process that created the folder has removed it again
+            continue
         if take(handle) is False:
             holder = _holder(handle)
             os.close(handle)
             raise OutputError(
                 f"{path.parent}: {holder} is writing into this folder; wait for it, stop it, or name another folder"
             )
-        try:
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
+        if _is_at(path, handle):
+            return handle
         os.close(handle)  # the previous holder has deleted the file
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Whether an open file or folder is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(handle: int) -> str:
@@ -122,29 +133,44 @@ def is_held(folder: Path) -> bool | None:
 
 
 @contextmanager
-def in_use(path: Path) -> Generator[None]:
-    """Mark a temporary file or folder as in use by a running process, so that `abandoned` is false for it."""
-    if sys.platform == "win32":
-        yield
+def in_use(path: Path) -> Generator[bool]:
+    """Mark a file or folder as in use by a running process, so that it is not `abandoned` while the block runs.
+
+    Yields whether it is marked: not if another process has marked it, or has deleted it as abandoned, which may happen
+    to a temporary one between its creation and this call.
+    """
+    handle = _opened(path)
+    if handle is None:
+        yield sys.platform == "win32" or path.exists()
         return
-    handle = os.open(path, os.O_RDONLY)
     try:
-        take(handle)
-        yield
+        yield take(handle) is not False and _is_at(path, handle)
     finally:
         os.close(handle)
 
 
-def abandoned(path: Path) -> bool:
-    """Whether the process that created a temporary file or folder has ended; False if that cannot be determined."""
+@contextmanager
+def abandoned(path: Path) -> Generator[bool]:
+    """Yield whether the process that created a temporary file or folder has ended; False if that cannot be determined.
+
+    No process can mark it as in use while the block runs, so it can be deleted there.
+    """
+    handle = _opened(path)
+    if handle is None:
+        yield False
+        return
     try:
-        handle = os.open(path, os.O_RDONLY)
+        yield bool(take(handle))
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path) -> int | None:
+    """Open a file or folder to lock it; None if it is missing or cannot be opened, as folders on Windows."""
+    try:
+        return os.open(path, os.O_RDONLY)
     except OSError:
-        return False
-    try:
-        return bool(take(handle))
-    finally:
-        os.close(handle)
+        return None
 
 
 def take(handle: int) -> bool | None:

@@ -55,6 +55,11 @@ class RunResults:
         """The split of each task's predictions."""
         return {task: predictions.source.split for task, predictions in self.answers.items()}
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """The number of each task's predictions, which is that of the lines of its file."""
+        return {task: len(predictions.labels) for task, predictions in self.answers.items()}
+
 
 def fit_run(assembly: Assembly) -> tuple[Assembly, Mapping[str, TaskPredictions]]:
     """Fit calibration and thresholds on dev for the tasks that request it, and return their dev predictions.

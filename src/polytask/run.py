@@ -17,7 +17,7 @@ from polytask.artifact.folder import save_bundle
 from polytask.assembly import Assembly, versions
 from polytask.config import Config
 from polytask.config.row_files import ROWS, with_row_files
-from polytask.errors import ConfigError, OutputError, PolytaskError, TrainingError, UserError
+from polytask.errors import ConfigError, Interrupted, OutputError, PolytaskError, TrainingError, UserError
 from polytask.files import reason, sweep, write_json, write_text
 from polytask.lock import FILE as LOCK
 from polytask.lock import locked
@@ -41,6 +41,7 @@ from polytask.terms import Intervals, Scores
 from polytask.training.distribution import World
 from polytask.training.events import Callback, Events
 from polytask.training.loop import Trainer
+from polytask.training.requests import Requests
 from polytask.training.selection import pareto
 from polytask.training.snapshots import Snapshots
 
@@ -189,14 +190,38 @@ def run_assembly(
     *,
     resume: bool,
     extra: Callable[[RunResults], Mapping[str, Any]] | None = None,
+    before: Mapping[str, Scores] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train the assembled run, and select, score and save its model.
 
     Args:
         extra: returns further values for run.json.
+        before: scores of the old tasks before an extension.
         callbacks: functions to call for every event, in the first process.
+
+    Raises Interrupted after a requested stop. A request that came after the last step does not keep the run from being
+    completed; it is raised then, with the run, so that a caller who trains several runs does not begin the next one.
     """
+    requests = Requests(show=world.is_main)
+    with requests.listening():
+        run = _run(assembly, world, folder, requests, resume=resume, extra=extra, callbacks=callbacks)
+    run = replace(run, before=dict(before or {}))
+    if requests.stop:
+        raise Interrupted("stopped, and the run is complete", run)
+    return run
+
+
+def _run(
+    assembly: Assembly,
+    world: World,
+    folder: Path | None,
+    requests: Requests,
+    *,
+    resume: bool,
+    extra: Callable[[RunResults], Mapping[str, Any]] | None,
+    callbacks: Sequence[Callback],
+) -> Run:
     main_folder = folder if world.is_main else None
     began = time.monotonic()
     start = assembly.model.plan
@@ -204,7 +229,7 @@ def run_assembly(
     with Events(
         main_folder, tensorboard="tensorboard" in assembly.config.train.report_to, callbacks=main_callbacks
     ) as events:
-        trainer = assembly.trainer(world, folder, events)
+        trainer = assembly.trainer(world, folder, events, requests)
         if resume:
             events.cut_after(trainer.state.step if trainer.state.resume() else -1)
         trainer.run()
@@ -231,6 +256,7 @@ def run_assembly(
             **describe_model(assembly, start),
             "predict_rows_per_second": results.rows_per_second,
             "predicted_split": results.splits,
+            "predicted_rows": results.rows,
             "fitted_on_dev": results.fitted,
             "notes": [f"{note.place}: {note.message}" for note in assembly.notes],
             "versions": versions(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -380,11 +381,29 @@ def test_the_predictions_of_another_data_set_are_refused(done: Done, tmp_path: P
     run = tmp_path / "out" / found.arms["global"]["runs"]["5"][0]
     path = run / "predictions" / "topic.jsonl"
     path.write_text("".join(path.read_text("utf-8").splitlines(keepends=True)[1:]), "utf-8")
-    with pytest.raises(UserError, match="arm 'global': its predictions for 'topic' are for other rows or labels"):
+    with pytest.raises(UserError, match=rf"{path}: found \d+ predictions, but the run made \d+; .*delete {run}, and"):
         polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
+    other = tmp_path / "out" / found.arms["single"]["runs"]["5"][1] / "predictions" / "topic.jsonl"
+    path.write_text(other.read_text("utf-8").replace('"row": 0', '"row": 99'), "utf-8")
+    with pytest.raises(UserError) as told:
+        polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
+    assert "predictions for other rows or labels than those in " in str(told.value)
+    assert str(path) in str(told.value)
+    doomed = re.findall(rf"{tmp_path}/out/runs/[\w-]+(?= and|,)", str(told.value))
+    assert str(run) in doomed
     path.unlink()
     with pytest.raises(UserError, match="no readable predictions.*the same command trains it again"):
         polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "comparison.json"])
+def test_a_damaged_record_is_not_called_another_configuration(done: Done, tmp_path: Path, name: str) -> None:
+    values, out, found = done
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out" / name).write_text("{", "utf-8")
+    again = polytask.compare(values, tmp_path / "out", seeds=2, arms=list(found.arms)[1:], named=ARM)
+    assert again.trained == 0
+    assert f"{name} was damaged, so earlier arms are not listed; their runs are kept" in again.record["notes"][0]
 
 
 def test_a_folder_of_another_configuration_is_said_to_be_one(done: Done, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_answers_that_are_lost_are_missed(done: polytask.Comparison, values: dic
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 
-@pytest.mark.parametrize("damage", ["swapped", "cut", "empty", "other"])
+@pytest.mark.parametrize("damage", ["swapped", "cut", "empty", "other", "labels"])
 def test_answers_to_other_rows_are_refused_though_all_runs_agree(
     done: polytask.Comparison, values: dict[str, Any], tmp_path: Path, damage: str
 ) -> None:
@@ -136,9 +137,13 @@ def test_answers_to_other_rows_are_refused_though_all_runs_agree(
             files = [out / run / "predictions" / "sentiment.jsonl" for run in runs]
             first, second, *_ = (file for file in files if file.is_file())
             lines = first.read_text("utf-8").splitlines(keepends=True)
-            changed = {"swapped": lines, "cut": lines[:-1], "empty": [], "other": ['{"text": "x"}\n']}[damage]
+            label = json.dumps({"label": json.loads(lines[0])["label"]})[1:-1]
+            changed = {
+                "swapped": lines, "cut": lines[:-1], "empty": [], "other": ['{"text": "x"}\n'],
+                "labels": [re.sub(r'"label": "[^"]*"', label, line) for line in lines],
+            }[damage]  # fmt: skip
             (second if damage == "swapped" else first).write_text("".join(changed), "utf-8")
-    with pytest.raises(UserError, match="for other rows or labels|no readable predictions"):
+    with pytest.raises(UserError, match="for other rows or labels|no readable predictions|but the run made"):
         polytask.compare(values, out, arms=["global"], seeds=2, folds=FOLDS)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,33 @@ def test_a_file_of_an_earlier_form_is_made_anew() -> None:
     cache_dir().mkdir(parents=True)
     (cache_dir() / "a").write_text("as it was kept before")
     assert cached("a", lambda path: path.write_text("content") and None).read_text() == "content"
+
+
+TOGETHER = """
+import os, random, sys
+from polytask.data import cache
+rows = random.Random(int(sys.argv[1]))
+for number in range(300):
+    content = str(number % 60).encode() * 2000
+    path = cache.cached(f"own-{sys.argv[1]}-{number}", lambda path: path.write_bytes(content))
+    assert path.read_bytes() == content
+    # Entries of all processes, some of which are damaged.
+    entry = cache.cache_dir() / f"shared-{number % 60}"
+    if sys.argv[2] == "damaged" and rows.random() < 0.1:
+        cache._WHOLE.clear()
+        try:
+            (entry / "sha256.json").unlink()
+        except FileNotFoundError:
+            pass
+    path = cache.cached(entry.name, lambda path: path.write_bytes(content))
+    assert sys.argv[2] == "damaged" or path.read_bytes() == content
+"""
+
+
+@pytest.mark.parametrize("state", ["whole", "damaged"])
+def test_processes_that_share_a_cache_do_not_disturb_each_other(quick_processes: None, state: str) -> None:
+    commands = [[sys.executable, "-c", TOGETHER, str(number), state] for number in range(3)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    told = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], told
+    assert not [path.name for path in cache_dir().iterdir() if path.name.startswith(".")]

@@ -42,7 +42,7 @@ def test_the_files_of_a_run_agree_with_its_scores(untested: dict[str, Any], tmp_
     for name, task in run.model.tasks.items():
         split = record["predicted_split"][name]
         rows = lines(folder / "predictions" / f"{name}.jsonl")
-        assert len(rows) == data["tasks"][name]["rows"][split]
+        assert len(rows) == data["tasks"][name]["rows"][split] == record["predicted_rows"][name]
         assert [row["row"] for row in rows] == sorted(row["row"] for row in rows)
         again = METRICS[task.level][task.metric]([row["label"] for row in rows], [row["prediction"] for row in rows])
         assert again == pytest.approx(run.scores[split][name][task.metric])

@@ -17,7 +17,7 @@ import pytest
 
 import polytask as pt
 from polytask.errors import OutputError
-from polytask.files import sweep
+from polytask.files import sweep, temporary_folder
 from polytask.lock import FILE, abandoned, in_use, is_held, locked
 
 HOLD = """
@@ -117,8 +117,74 @@ def test_left_overs_of_processes_that_live_are_not_swept(tmp_path: Path) -> None
         (tmp_path / name / "file").write_text("half")
     (tmp_path / ".making-file").write_text("half")
     with in_use(tmp_path / ".making-b"):
-        assert not abandoned(tmp_path / ".making-b")
+        with abandoned(tmp_path / ".making-b") as unused:
+            assert not unused
         sweep(tmp_path, ".making-")
         assert {path.name for path in tmp_path.iterdir()} == {".making-b", "making-c"}
     sweep(tmp_path, ".making-")
     assert [path.name for path in tmp_path.iterdir()] == ["making-c"]
+
+
+def test_what_is_deleted_as_abandoned_cannot_be_marked_as_in_use_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / ".making-a"
+    path.mkdir()
+    with abandoned(path) as unused:
+        assert unused
+        with in_use(path) as held:
+            assert not held
+        path.rmdir()
+        with in_use(path) as held:
+            assert not held
+    path.mkdir()
+    with in_use(path) as held:
+        assert held
+        path.rename(tmp_path / "moved")
+        path.mkdir()  # another one of the same name
+        with in_use(path) as other:
+            assert other
+
+
+@pytest.mark.parametrize("moment", ["created", "opened"])
+def test_a_temporary_folder_that_is_swept_before_it_is_marked_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    owner, name = (Path, "mkdir") if moment == "created" else (os, "open")
+    does, swept = getattr(owner, name), list[str]()
+
+    def then_swept(path: Path, *arguments: Any, **options: Any) -> Any:
+        done = does(path, *arguments, **options)
+        if not swept and Path(path).name.startswith(".making-"):
+            swept.append(Path(path).name)
+            sweep(tmp_path, ".making-")
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, then_swept)
+        with temporary_folder(tmp_path, ".making-") as folder:
+            (folder / "file").write_text("content")
+            sweep(tmp_path, ".making-")
+            assert (folder / "file").read_text() == "content"
+            assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert swept
+    assert swept != [folder.name]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, gone = os.open, list[bool]()
+
+    def removed(path: Path, *arguments: Any) -> int:
+        if not gone:
+            gone.append(True)
+            Path(path).parent.rmdir()
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", removed)
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / FILE).exists()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / FILE).symlink_to(tmp_path / "nowhere" / "file")
+    with pytest.raises(OutputError, match="cannot be written"), locked(tmp_path / "link"):
+        pass

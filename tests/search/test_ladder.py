@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 import polytask
 from polytask.artifact.folder import load_bundle
+from polytask.errors import Interrupted
 from polytask.model.parameters import count_parameters
 from polytask.search.ladder import Standing
 from polytask.search.stages import Stages
+from polytask.training.loop import Trainer
 from samples import corpus_rows, write_jsonl
 
 WORSE, BETTER, ABOVE = Standing(-0.03, -0.05, -0.01, 0.0), Standing(-0.02, -0.04, 0.0, 0.1), Standing(0.0, 0, 0, 1.0)
@@ -86,6 +89,22 @@ def test_steps_of_two_tasks_are_combined_and_each_answers_as_its_run(
     bundle = load_bundle(found.model)
     assert found.passes == bundle.model.passes() < 3
     assert found.size == pytest.approx(count_parameters(bundle.model).total / bundle.model.size_of_single(), abs=1e-4)
+
+
+def test_ctrl_c_in_a_step_of_the_ladder_tells_how_to_go_on(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Trainer.update
+
+    def asked(self: Trainer) -> Any:
+        if self.parts.checkpoints is not None and "ladder" in self.parts.checkpoints.folder.parts:
+            signal.raise_signal(signal.SIGINT)
+        return update(self)
+
+    judged(lambda task, place: ABOVE if task == "again" or place else WORSE)
+    monkeypatch.setattr(Trainer, "update", asked)
+    with pytest.raises(Interrupted, match=r"own_third-\w+: stopped after step 1 of \d+, and saved; the same command"):
+        polytask.auto(three, tmp_path / "out", budget=4)
 
 
 def test_where_one_task_needs_low_rank_parts_another_gets_them_instead_of_layers(

@@ -38,6 +38,9 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(
     pt.train(values, tmp_path / "stopped", resume=True)
     for file in ("model/model.safetensors", "scores.json"):
         assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "run" / file).read_bytes(), file
+    files = sorted((tmp_path / "run" / "predictions").iterdir())
+    counts = {path.stem: len(path.read_text("utf-8").split("\n")) - 1 for path in files}
+    assert counts == json.loads((tmp_path / "run" / "run.json").read_text())["predicted_rows"]
 
 
 def test_other_processes_have_the_tasks_as_the_first_one_fitted_them(values: Values) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import polytask as pt
+from every_type import job_of_every_type
+from polytask.artifact.folder import load_bundle, save_bundle
 from polytask.cli import app
 from polytask.errors import ConfigError, Interrupted, UserError
 from polytask.model.parameters import count_parameters
+from polytask.tasks import Task
+from polytask.tasks.task import ON_DEV
 from samples import close, small_job
 
 Job = Callable[..., dict[str, Any]]
@@ -243,3 +248,52 @@ def test_mixed_models_are_not_extended(job: Job, tmp_path: Path) -> None:
     pt.train({**values, "tasks": tasks, "sharing": {"strategy": "mmoe", "from_layer": 2}}, tmp_path / "old")
     with pytest.raises(ConfigError, match=r"uses mmoe, .*train all tasks together"):
         pt.extend(tmp_path / "old", adding(values))
+
+
+# Values that no task has by default, for every field that is fitted on dev.
+FITTED: dict[str, Callable[[Task], Any]] = {
+    "temperature": lambda task: 2.5,
+    "cut": lambda task: -0.3 if task.options.threshold == "tuned" else None,
+    "cuts": lambda task: (-0.2,) * len(task.labels),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Path, dict[str, Any]]:
+    """A model with a task of every type that answers, each with values as if fitted on dev, and its configuration."""
+    home = tmp_path_factory.mktemp("fitted")
+    values = job_of_every_type(home, tiny)
+    tasks = values["tasks"]
+    del tasks["words"]
+    tasks["weather"] = {"type": "classification", "label": "topic", "positive": "PlayMusic", "threshold": "tuned"}
+    tasks["weather"]["data"] = tasks["kind"]["data"]
+    tasks["mentions"]["threshold"] = "tuned"
+    pt.train(values, home / "run")
+    bundle = load_bundle(home / "run" / "model")
+    changed: dict[str, Task] = {}
+    for name, task in bundle.tasks.items():
+        names = [field.name for field in fields(task) if field.metadata == ON_DEV]  # type: ignore[arg-type]
+        changed[name] = replace(task, **{field: FITTED[field](task) for field in names})  # type: ignore[type-var]
+    with_fit = {name for name, task in changed.items() if task != task.unfitted()}
+    assert with_fit == {"stars", "kind", "marks", "chain", "best", "mentions", "topic", "drink", "weather"}
+    save_bundle(home / "model", replace(bundle, tasks=changed))
+    return home / "model", values
+
+
+@pytest.mark.parametrize("mode", ["joint", "frozen"])
+def test_the_scores_before_are_those_that_evaluate_gives(fitted: tuple[Path, dict[str, Any]], mode: str) -> None:
+    home, values = fitted
+    tasks = pt.load(home).tasks
+    assert tasks["chain"].to_json()["tuned"]["transitions"]
+    assert tasks["mentions"].to_json()["tuned"]["table"]
+    config = {name: values[name] for name in ("encoder", "tasks")} | {"train": {**values["train"], "max_steps": 1}}
+    if mode == "frozen":
+        config["extend"] = {"own": list(values["tasks"]), "shared_layers": 1}
+    run = pt.extend(home, config, mode=mode)
+    expected = pt.evaluate(home, values["tasks"]["kind"]["data"]["dev"]).scores
+    assert run.before.keys() == {"dev"}
+    assert close(run.before["dev"], expected)
+    # The old model decided by its own thresholds, whatever the options are now.
+    marks = {**config["tasks"]["marks"], "threshold": 0.1}
+    run = pt.extend(home, {**config, "tasks": {**config["tasks"], "marks": marks}}, mode=mode)
+    assert close(run.before["dev"], expected)

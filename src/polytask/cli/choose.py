@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +20,19 @@ from polytask.cli.arguments import (
     with_options,
 )
 from polytask.cli.next_steps import next_steps
-from polytask.errors import UserError
+from polytask.errors import Interrupted, UserError
 from polytask.search.options import AutoOptions
+
+
+@contextmanager
+def _continued() -> Generator[None]:
+    """Tell how to go on after a Ctrl-C between runs, or the second one in a run, which stops a command at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from polytask.crew import GO_ON
+
+        raise Interrupted(f"stopped; {GO_ON}") from None
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -40,7 +53,8 @@ def auto(
     from polytask.search.table import show_search
     from polytask.tables import console
 
-    result = run_search(config, out, overrides=overrides or [], **given)
+    with _continued():
+        result = run_search(config, out, overrides=overrides or [], **given)
     show_search(result, console())
     for line in next_steps(out, read_description(result.model).tasks.values()):
         say(line)
@@ -120,11 +134,12 @@ def compare(
             )
         print_table(config, written)
         return
-    comparison = run_comparison(
-        config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
-        arms_file=arms_file, seeds=read_seeds(seeds), folds=folds, floor=floor, jobs=jobs, ray=ray,
-        overrides=overrides or [],
-    )  # fmt: skip
+    with _continued():
+        comparison = run_comparison(
+            config, out, arms=None if arms is None else split_names(arms), named=read_named(arm or []), grid=grid,
+            arms_file=arms_file, seeds=read_seeds(seeds), folds=folds, floor=floor, jobs=jobs, ray=ray,
+            overrides=overrides or [],
+        )  # fmt: skip
     if written is None:
         show_comparison(comparison, console())
     else:
@@ -186,10 +201,11 @@ def tune(
     from polytask.tuning import tune as run_tuning
     from polytask.tuning.table import show_tuning
 
-    tuning = run_tuning(
-        config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep, ray=ray,
-        overrides=overrides or [],
-    )  # fmt: skip
+    with _continued():
+        tuning = run_tuning(
+            config, out, search=search, trials=trials, jobs=jobs, seed=seed, prune=prune, keep=keep, ray=ray,
+            overrides=overrides or [],
+        )  # fmt: skip
     show_tuning(tuning, console())
     say(f"best configuration: {tuning.config}; its model: {tuning.model}")
     say(f"next: polytask report {shlex.quote(str(out))}  # one page: important options, and all trials")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -20,9 +20,12 @@ from polytask.cli.arguments import (
     Overrides,
 )
 from polytask.cli.next_steps import next_steps, score_notes
-from polytask.errors import UserError, nearest
+from polytask.errors import Interrupted, UserError, nearest
 from polytask.regular import read_text
 from polytask.restarts import Restarts
+
+if TYPE_CHECKING:
+    from polytask.run import Run
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -67,7 +70,7 @@ def train(
     from polytask.api import train as run_training
     from polytask.tables import console, show_scores, show_stages
 
-    run = run_training(config, out, resume=resume, overrides=overrides or [])
+    run = _complete(out, lambda: run_training(config, out, resume=resume, overrides=overrides or []))
     if run.scores:
         show_stages(run.stages, console())
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
@@ -76,6 +79,24 @@ def train(
         say(f"model: {out / 'model'}")
         for line in next_steps(out, run.model.tasks.values()):
             say(line)
+
+
+def _complete(out: Path, train: Callable[[], Run]) -> Run:
+    """Train and return the run, also if a stop was requested after its last step: all is done then, so the code is 0.
+
+    With another code a scheduler would start the command again, which refuses a complete run. Raises Interrupted if
+    the run is not complete.
+    """
+    try:
+        return train()
+    except Interrupted as stopped:
+        if stopped.run is None:
+            raise
+        return stopped.run
+    except KeyboardInterrupt:  # the second Ctrl-C, or one before the first step
+        if (out / "model").exists():
+            raise Interrupted(f"stopped; the run is complete, and its model is in {out / 'model'}") from None
+        raise Interrupted("stopped; go on with --resume, from the newest checkpoint if there is one") from None
 
 
 def _train_on_ray(config: Path, overrides: Sequence[str], processes: int, workers: int, restarter: Restarts) -> int:
@@ -113,7 +134,8 @@ def extend(
 
     if mode not in get_args(Mode):
         raise UserError(f"--mode: found {mode!r}; {nearest(mode, get_args(Mode))}")
-    run = run_extension(model, config, out, mode=cast("Mode", mode), resume=resume, overrides=overrides or [])
+    way = cast("Mode", mode)
+    run = _complete(out, lambda: run_extension(model, config, out, mode=way, resume=resume, overrides=overrides or []))
     if run.scores:
         show_scores(run.scores, run.baselines, console(), run.intervals, every=every)
         show_before(run.before, run.scores, console(), every=every)

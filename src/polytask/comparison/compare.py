@@ -18,6 +18,7 @@ from polytask.comparison.merging import (
     RECORD,
     MergedRuns,
     has_folds,
+    is_damaged,
     is_of,
     keep_other,
     merge,
@@ -198,6 +199,7 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     """Create the folder; return a note if it holds the comparison of another configuration, whose runs are kept."""
     other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
+    damaged = next((name for name in (CONFIG, RECORD) if is_damaged(folder / name)), None)
     kept = keep_other(folder) if other else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
@@ -207,6 +209,8 @@ def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     if not other:
         return []
     addition = "" if kept is None else f", and its results are kept in {kept.name}"
+    if damaged is not None:
+        return [f"{folder / damaged} was damaged, so earlier arms are not listed; their runs are kept{addition}"]
     return [f"{folder} held a comparison of another configuration, or with other folds; its runs are kept{addition}"]
 
 

@@ -71,6 +71,17 @@ def is_of(folder: Path, config: Config, name: str = CONFIG) -> bool:
     return before == json.loads(json.dumps(values_of(config)))
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a JSON file exists and cannot be read."""
+    try:
+        parse_json(read_text(path))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 def keep_other(folder: Path) -> Path | None:
     """Rename the record of another configuration's comparison, before a new one is written.
 

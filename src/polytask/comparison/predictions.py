@@ -11,13 +11,20 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from polytask.errors import UserError
-from polytask.files import parse_json
+from polytask.errors import OutputError, UserError
+from polytask.files import parse_json, read_json
 from polytask.regular import read_text
 from polytask.terms import Label
 
 _Lines: TypeAlias = list[dict[str, Any]]
 _KEYS = frozenset({"row", "label", "prediction"})
+# What the files of a finished run hold at least.
+_RECORDS = {
+    "run.json": frozenset({"seconds", "predicted_split", "parameters", "exposure"}),
+    "data.json": frozenset({"sources"}),
+    "scores.json": frozenset({"dev"}),
+    "baselines.json": frozenset({"dev"}),
+}
 # Takes labels, predictions and probabilities of the positive label; returns truth and predictions for a metric.
 Measure: TypeAlias = Callable[
     [Sequence[Label], Sequence[Label], "Sequence[float] | None"], tuple[Sequence[Any], Sequence[Any]]
@@ -34,6 +41,7 @@ class ArmPredictions:
         seeds: seeds of the models; if empty, those of the baseline in its order.
         places: file and line of the rows; empty if the runs did not record them.
         probabilities: probabilities of the positive label, seeds x rows; empty if unknown.
+        folders: folders of the runs that predicted them.
     """
 
     rows: tuple[int, ...]
@@ -43,9 +51,10 @@ class ArmPredictions:
     seeds: tuple[int, ...] = ()
     places: tuple[str, ...] = ()
     probabilities: tuple[tuple[float, ...], ...] = ()
+    folders: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, answers: Sequence[_Lines], seeds: tuple[int, ...]) -> ArmPredictions:
+    def of(cls, answers: Sequence[_Lines], seeds: tuple[int, ...], folders: Sequence[Path] = ()) -> ArmPredictions:
         """Return the predictions of models with these seeds on the same rows, from the lines of their files."""
         first = answers[0]
         has_probabilities = all("probability" in line for lines in answers for line in lines)
@@ -57,6 +66,7 @@ class ArmPredictions:
             seeds,
             tuple(line.get("place", "") for line in first),
             tuple(tuple(line["probability"] for line in lines) for lines in answers) if has_probabilities else (),
+            tuple(folders),
         )
 
     def over(self, seeds: Sequence[int]) -> ArmPredictions:
@@ -83,6 +93,7 @@ class ArmPredictions:
             probabilities=tuple(
                 values + more for values, more in zip(self.probabilities, other.probabilities, strict=True)
             ),
+            folders=self.folders + other.folders,
         )
 
     def measured(self, measure: Measure) -> ArmPredictions:
@@ -111,14 +122,15 @@ def read_predictions(
     """
     answers: dict[str, dict[str, ArmPredictions]] = {task: {} for task in tasks}
     for task in tasks:
+        first: list[ArmPredictions] = []
         for arm, by_seed in runs.items():
             found = [_folders_of(folders, task, folds) for folders in by_seed.values()]
-            parts = [_of_fold(task, arm, one, tuple(by_seed)) for one in zip(*found, strict=True)]
+            parts = [_of_fold(task, one, tuple(by_seed)) for one in zip(*found, strict=True)]
+            first = first or parts
+            for part, same in zip(parts, first, strict=True):
+                if part.labels != same.labels or (folds == 1 and part.rows != same.rows):
+                    raise UserError(_other_rows(task, part.folders[0], same.folders[0]))
             answers[task][arm] = reduce(ArmPredictions.followed_by, parts)
-        whole = next(iter(answers[task].values()))
-        for arm, one in answers[task].items():
-            if (one.rows, one.labels) != (whole.rows, whole.labels):
-                raise UserError(_another_data_set(task, arm))
     return answers
 
 
@@ -132,19 +144,26 @@ def require_answers_to(
         answers: predictions by task and arm.
     """
     for task, by_arm in answers.items():
-        for arm, predictions in by_arm.items():
+        for predictions in by_arm.values():
             pairs = zip(labels[task], predictions.labels, strict=False)
             different = any(isinstance(label, str | int | float) and label != other for label, other in pairs)
             if different or len(labels[task]) != len(predictions.labels):
-                raise UserError(_another_data_set(task, arm))
+                listed = ", ".join(map(str, predictions.folders))
+                raise UserError(
+                    f"{path_of(predictions.folders[0], task)}: predictions for other rows or labels than those that "
+                    f"are compared; delete the runs of these models ({listed}), and the same command trains them again"
+                )
 
 
-def _of_fold(task: str, arm: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
+def _of_fold(task: str, folders: Sequence[Path], seeds: tuple[int, ...]) -> ArmPredictions:
     """Return the predictions of the models of all seeds on the same rows."""
     lines_by_seed = [_read(folder, task) for folder in folders]
-    for lines in lines_by_seed:
-        _require_same_rows(task, arm, lines, lines_by_seed[0])
-    return ArmPredictions.of(lines_by_seed, seeds)
+    for folder, lines in zip(folders, lines_by_seed, strict=True):
+        if [(line["row"], line["label"]) for line in lines] != [
+            (line["row"], line["label"]) for line in lines_by_seed[0]
+        ]:
+            raise UserError(_other_rows(task, folder, folders[0]))
+    return ArmPredictions.of(lines_by_seed, seeds, folders)
 
 
 def _folders_of(folders: Sequence[Path], task: str, folds: int) -> Sequence[Path]:
@@ -171,27 +190,37 @@ def rows_answered(folder: Path, task: str) -> int:
     return len(_read(folder, task))
 
 
+def read_record(run: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file of a finished run. Raises OutputError, naming the run to train again, if it is damaged."""
+    again = f"delete {run}, and the same command trains it again"
+    record = read_json(run / name, again)
+    missing = _RECORDS[name] - record.keys() if isinstance(record, dict) else _RECORDS[name]
+    if missing:
+        raise OutputError(
+            f"{run / name}: has no {', '.join(sorted(missing))}; it is damaged, or from another version: {again}"
+        )
+    return record
+
+
 def _read(folder: Path, task: str) -> _Lines:
-    path = path_of(folder, task)
+    path, again = path_of(folder, task), f"delete {folder}, and the same command trains it again"
     try:
         lines = [parse_json(line) for line in read_text(path).split("\n") if line]
         if not lines or not all(isinstance(line, dict) and line.keys() >= _KEYS for line in lines):
             raise ValueError
-        return lines
     except (OSError, ValueError):
         raise UserError(
-            f"{path}: no readable predictions; the run is from another version: "
-            f"delete {folder}, and the same command trains it again"
+            f"{path}: no readable predictions; the file is damaged, or from another version: {again}"
         ) from None
+    count = read_record(folder, "run.json").get("predicted_rows", {}).get(task, len(lines))
+    if len(lines) != count:
+        raise UserError(f"{path}: found {len(lines)} predictions, but the run made {count}; it is damaged: {again}")
+    return lines
 
 
-def _require_same_rows(task: str, arm: str, lines: _Lines, first: _Lines) -> None:
-    if [(line["row"], line["label"]) for line in lines] != [(line["row"], line["label"]) for line in first]:
-        raise UserError(_another_data_set(task, arm))
-
-
-def _another_data_set(task: str, arm: str) -> str:
+def _other_rows(task: str, folder: Path, other: Path) -> str:
     return (
-        f"arm {arm!r}: its predictions for {task!r} are for other rows or labels than those of its baseline, "
-        "so they cannot be compared: delete the run folders of this arm, or name another --out"
+        f"{path_of(folder, task)}: predictions for other rows or labels than those in {path_of(other, task)}, so they "
+        f"cannot be compared; one of the two is damaged: delete {folder} and {other}, and the same command trains them "
+        "again"
     )

@@ -13,12 +13,12 @@ import numpy as np
 
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.examples import examples
-from polytask.comparison.predictions import ArmPredictions, divided
+from polytask.comparison.predictions import ArmPredictions, divided, read_record
 from polytask.comparison.preparation import Prepared
 from polytask.comparison.statistics import LEVEL, Difference, holm, mean_of, overall
 from polytask.comparison.transfer import transfer
 from polytask.comparison.verdict import TEST_ROWS, TRAINING_ROWS, SharingArm, VerdictInputs, judge, recommend
-from polytask.files import read_json
+from polytask.errors import OutputError
 from polytask.regular import read_text
 from polytask.tasks.arrays import rounded
 from polytask.tasks.metric import smaller_is_better
@@ -161,9 +161,9 @@ def _majority(task: str, metric: str, findings: Findings) -> float | None:
     """Return the score of the majority baseline on the compared rows; the mean over folds, if any."""
     scores: list[float | None] = []
     for run in next(iter(findings.runs[BASELINE].values())):
-        split = _read(run / "run.json")["predicted_split"].get(task)
+        split = read_record(run, "run.json")["predicted_split"].get(task)
         if split is not None:
-            scores.append(_read(run / "baselines.json").get(split, {}).get(task, {}).get(metric))
+            scores.append(read_record(run, "baselines.json").get(split, {}).get(task, {}).get(metric))
     return mean_of(scores) if scores else None
 
 
@@ -189,7 +189,7 @@ def _rounded(value: float | None) -> float | None:
 def _arm(prepared: Prepared, runs: Folders, folder: Path, findings: Findings) -> dict[str, Any]:
     """Return the parts and costs of an arm, averaged over seeds and folds; for single models the total of all."""
     parts = [part for listed in runs.values() for part in findings.divided(listed)]
-    records = [[_read(run / "run.json") for run in part] for part in parts]
+    records = [[read_record(run, "run.json") for run in part] for part in parts]
     exposure = {
         task: round(float(np.mean(seen)))
         for task in findings.metrics
@@ -228,9 +228,9 @@ def _speed(
 
 def _test_rows(run: Path) -> dict[str, int]:
     """Return the number of predicted rows per source; the key is equal for equal sources of two runs."""
-    predicted, config = _read(run / "run.json")["predicted_split"], _config(run)
+    predicted, config = read_record(run, "run.json")["predicted_split"], _config(run)
     rows_by_source: dict[str, int] = {}
-    for source in _read(run / "data.json")["sources"]:
+    for source in read_record(run, "data.json")["sources"]:
         tasks = [task for task in source["tasks"] if predicted.get(task) == source["split"]]
         if tasks:
             rows_by_source[json.dumps([source["split"], config["tasks"][tasks[0]].get("data", {})])] = source["rows"]
@@ -240,8 +240,9 @@ def _test_rows(run: Path) -> dict[str, int]:
 def _config(run: Path) -> dict[str, Any]:
     import yaml
 
-    return yaml.safe_load(read_text(run / "config.yaml"))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path)
+    try:
+        return yaml.safe_load(read_text(run / "config.yaml"))
+    except (OSError, ValueError, yaml.YAMLError):
+        raise OutputError(
+            f"{run / 'config.yaml'}: cannot be read; delete {run}, and the same command trains it again"
+        ) from None

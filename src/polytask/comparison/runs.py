@@ -15,7 +15,7 @@ from polytask.api import train
 from polytask.artifact.description import NOT_KEPT
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.preparation import PlannedRun, Prepared
-from polytask.crew import GO_ON, Crew, ProcessJob, reason_in
+from polytask.crew import Crew, ProcessJob, interrupted, reason_in
 from polytask.errors import Interrupted, NothingToResume, OutputError, PolytaskError, TrainingError
 from polytask.files import discard, remove, write_text
 from polytask.lock import is_held, locked
@@ -170,7 +170,7 @@ def _train_here(run: PlannedRun, place: Path, console: Console) -> None:
             _set_aside(place, NOT_WHOLE, console)
             train(run.config, place, resume=False)
     except Interrupted as error:
-        raise Interrupted(f"{place.name}: {str(error).removesuffix('; go on with --resume')}; {GO_ON}") from None
+        raise interrupted(place.name, error) from None
     except PolytaskError as error:
         raise type(error)(f"{place}: {error}") from None
 

@@ -10,14 +10,13 @@ import hashlib
 import json
 import logging
 import os
-import secrets
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from polytask.errors import OutputError
-from polytask.files import Damaged, discard, reason, remove, seal, sweep, sync, unseal
+from polytask.files import Damaged, discard, reason, seal, sweep, sync, temporary_folder, unseal
 from polytask.files import file_digest as file_digest
 from polytask.lock import in_use
 
@@ -27,6 +26,8 @@ FORM = 17
 DATA = "data"
 LOG = logging.getLogger(__name__)
 _MAKING = ".making-"
+# How often, and after how many seconds, an entry that another process discards is looked at again.
+_TRIES, _WAIT_S = 200, 0.02
 # Entries that this process has verified, with a stamp that changes if the file does.
 _WHOLE: dict[Path, tuple[int, ...]] = {}
 
@@ -85,10 +86,8 @@ def _stamp(entry: Path) -> tuple[int, ...]:
 
 def _make(entry: Path, make: Callable[[Path], None]) -> None:
     folder = entry.parent
-    temporary = folder / f"{_MAKING}{secrets.token_hex(8)}"
     try:
-        temporary.mkdir(parents=True)
-        with in_use(temporary):
+        with temporary_folder(folder, _MAKING) as temporary:
             sweep(folder, _MAKING)
             make(temporary / DATA)
             seal(temporary)
@@ -100,20 +99,24 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
             f"{folder}: the cache cannot be written ({reason(error)}); free space there, or name another folder in "
             "the environment variable POLYTASK_CACHE"
         ) from None
-    finally:
-        remove(temporary)
 
 
 def _put_in_place(temporary: Path, entry: Path) -> None:
-    if entry.exists() and not _is_whole(entry):
-        with suppress(FileNotFoundError):
-            discard(entry)
-    try:
-        temporary.rename(entry)  # never over a complete one, which another process made and may be opening
-        sync(entry.parent)
-    except OSError:
-        if not _is_whole(entry):
-            raise
+    for left in reversed(range(_TRIES)):
+        # Marked, so that of several processes only one discards it, and none what another has put in its place.
+        with in_use(entry) as held:
+            if held and not _is_whole(entry):
+                discard(entry)
+        try:
+            temporary.rename(entry)  # never over a complete one, which another process made and may be opening
+            sync(entry.parent)
+            return
+        except OSError as error:
+            if _is_whole(entry):
+                return
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or not left:
+                raise
+        time.sleep(_WAIT_S)  # another process is discarding it
 
 
 def _is_cache_error(error: OSError, folder: Path) -> bool:

@@ -16,6 +16,7 @@ from polytask.artifact.description import model_folder, read_description
 from polytask.comparison.arms import single_config
 from polytask.comparison.budget import Budget, planned
 from polytask.config import Config, validate, values_of
+from polytask.crew import interrupted
 from polytask.data.cache import key_of
 from polytask.errors import ConfigError, Interrupted, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
@@ -229,8 +230,8 @@ class Ladder:
         try:
             if not (place / "model").is_dir():
                 extend(source, config, place, mode=mode, resume=place.is_dir())
-        except Interrupted:
-            raise
+        except Interrupted as error:
+            raise interrupted(place.name, error) from None
         except TrainingError as error:
             return replace(tried, why=str(error))
         now = self.standing_of(task, place)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polytask.comparison.predictions import rows_answered
+from polytask.comparison.predictions import read_record, rows_answered
 from polytask.comparison.statistics import Difference, mean_of
 from polytask.comparison.verdict import points
-from polytask.files import read_json
 from polytask.search.choice import RatedCandidate
 from polytask.search.final import FinalScores
 from polytask.search.ladder import LadderStep, Standing
@@ -77,7 +76,7 @@ def _would_need(steps: Sequence[LadderStep]) -> str:
 
 def has_learned(run: Path, task: str, metric: str) -> bool:
     """Whether a single model scores better on dev than always answering the majority; a correlation, than chance."""
-    score, majority = (read_json(run / f"{name}.json")["dev"][task].get(metric) for name in ("scores", "baselines"))
+    score, majority = (read_record(run, f"{name}.json")["dev"][task].get(metric) for name in ("scores", "baselines"))
     if score is None:
         return False
     if smaller_is_better(metric):

@@ -140,6 +140,8 @@ def _require_free(folder: Path, config: Config) -> None:
         item.name for item in folder.iterdir() if item.name not in (LOCK, f".{CONFIG}", ROWS)
     )  # as a kill leaves it
     if names and not is_of(folder, config, CONFIG):
+        if is_file(folder / CONFIG):
+            read_json(folder / CONFIG, "so nobody knows what was searched here: restore it, or name another --out")
         content = "the search of another configuration" if is_file(folder / CONFIG) else f"other files ({names[0]})"
         raise OutputError(f"{folder}: the folder holds {content}; name another one with --out")
 

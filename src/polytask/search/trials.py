@@ -11,10 +11,10 @@ from rich.console import Console
 
 from polytask.assemble import assemble
 from polytask.comparison.budget import planned
+from polytask.comparison.predictions import read_record
 from polytask.comparison.preparation import ArmModel, PlannedRun, TaskScoring, part_of
 from polytask.comparison.runs import RunStore
 from polytask.config import Config
-from polytask.files import read_json
 from polytask.model.parameters import count_parameters
 
 
@@ -107,7 +107,7 @@ class Trials:
 
     def scores(self, trial: Trial) -> dict[str, float | None]:
         """Return the main dev score of each task."""
-        dev_scores: dict[str, Any] = read_json(self.folder(trial) / "scores.json")["dev"]
+        dev_scores: dict[str, Any] = read_record(self.folder(trial), "scores.json")["dev"]
         return {task: dev_scores[task][judged.metric] for task, judged in trial.judged.items()}
 
     def seconds_of_one(self) -> float | None:
@@ -116,6 +116,6 @@ class Trials:
         for identity, each in self.costs.items():
             for folder in self.store.folder.glob(f"*-{identity}"):
                 if self.store.scored(folder):
-                    seconds += float(read_json(folder / "run.json")["seconds"])
+                    seconds += float(read_record(folder, "run.json")["seconds"])
                     cost += each
         return seconds / cost if cost else None

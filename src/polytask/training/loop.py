@@ -30,9 +30,15 @@ from polytask.training.step_rows import StepRows
 
 
 class Trainer:
-    """Trains until the steps or the patience are used up, or a stop is requested."""
+    """Trains until the steps or the patience are used up, or a stop is requested.
 
-    def __init__(self, parts: TrainerParts) -> None:
+    Args:
+        parts: what it trains, and with what.
+        requests: requests to stop or to save. Who trains listens for them until the run is saved, and reads those that
+            come after the last step; by default there are none.
+    """
+
+    def __init__(self, parts: TrainerParts, requests: Requests | None = None) -> None:
         self.parts = parts
         options = parts.options
         torch.manual_seed(options.seed + parts.world.rank)  # dropout differs between processes
@@ -48,7 +54,7 @@ class Trainer:
             seen=self.state.trials.see,
             reads_errors=parts.schedule.reads_errors,
         )
-        self.requests = Requests()
+        self.requests = Requests() if requests is None else requests
         self.pending = NOTHING  # requests to any process, agreed upon in the step
 
     @property
@@ -72,10 +78,11 @@ class Trainer:
         label = f"training {', '.join(self.parts.tasks)}"
         with (
             Bar(label, self.total_steps, show=self.parts.world.is_main, done=self.state.step) as bar,
-            self.requests.listening(bar),
+            self.requests.saying(bar.say),
             nullcontext() if self.parts.checkpoints is None else self.parts.checkpoints.written(),
         ):
             self._log_start()
+            stop: bool | None = None  # known once the last step has been made
             while not self.over:
                 rows, tokens, measured = self.update()
                 self.state.step += 1
@@ -84,10 +91,17 @@ class Trainer:
                 if self.state.step % self.parts.options.logging_steps == 0 or self.over:
                     self._log(window, bar)
                     window = Window()
+                if self.over:
+                    stop = self._finish()
                 self._keep(bar)
-            # Also if it was requested during the last evaluation: more runs may follow.
-            if self.pending.stop or any(self.parts.world.all_reduce_sum([float(self.requests.stop)])):
+            if stop is None:  # the last evaluation ended the training, or no step was left
+                stop = self._finish()
+            if stop and self.parts.checkpoints is not None:  # without a folder the model would be lost
                 self._stop()
+
+    def _finish(self) -> bool:
+        """Note that no step is left, and return whether any process was asked to stop before."""
+        return any(self.parts.world.all_reduce_sum([float(self.requests.finish())]))
 
     def _log_start(self) -> None:
         values = {
@@ -214,7 +228,10 @@ class Trainer:
     def _stop(self) -> NoReturn:
         self._wait_for_disk()
         self.parts.events.write("interrupted", self.state.step, {})
-        raise Interrupted(f"stopped after step {self.state.step} of {self.total_steps}, and saved; go on with --resume")
+        stopped = f"stopped after step {self.state.step} of {self.total_steps}"
+        if self.parts.checkpoints is None:
+            raise Interrupted(f"{stopped}; nothing is saved: the run has no folder")
+        raise Interrupted(f"{stopped}, and saved; go on with --resume")
 
     def _evaluate(self, bar: Bar) -> None:
         """Score the dev rows on the first process, or on all if the model is sharded, and broadcast the decision."""

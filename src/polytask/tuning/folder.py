@@ -62,7 +62,7 @@ def open_search(folder: Path, config: Config, settings: Mapping[str, Any]) -> No
 
 
 def _require_same(folder: Path, config: Config, settings: Mapping[str, Any]) -> None:
-    saved = read_json(folder / SETTINGS)
+    saved = read_json(folder / SETTINGS, "restore it, or name another folder")
     mend = "use the same values as before, or name a new folder"
     before, now = saved.get("search", {}), settings["search"]
     if before != now:

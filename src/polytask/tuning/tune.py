@@ -14,7 +14,7 @@ from polytask.api import as_config
 from polytask.assemble import assemble
 from polytask.config import Config, values_of, without_test
 from polytask.config.row_files import with_row_files
-from polytask.crew import GO_ON
+from polytask.crew import interrupted
 from polytask.errors import ConfigError, Interrupted, PolytaskError, TrainingError
 from polytask.files import read_json, write_json, write_text
 from polytask.lock import locked
@@ -177,8 +177,7 @@ class _Search:
         try:
             run_trial(self.ready.folder, self.ready.study, number, config)
         except Interrupted as error:
-            text = str(error).removesuffix("; go on with --resume")
-            raise Interrupted(f"trial {number}: {text}; {GO_ON}") from None
+            raise interrupted(f"trial {number}", error) from None
         except PolytaskError as error:
             raise type(error)(f"{trial_folder(self.ready.folder, number)}: {error}") from None
         self.ended(number)
