@@ -118,7 +118,7 @@ def test_new_rows_are_scored_from_files_and_from_objects(trained: pt.Run) -> Non
         assert found.scores == expected
         assert found.intervals == trained.intervals["test"]
     frame = found.to_pandas()
-    assert list(frame.columns) == ["task", "metric", "score", "low", "high"]
+    assert list(frame.columns) == ["task", "metric", "rows", "score", "low", "high"]
     assert repr(found).startswith("<Evaluation: sentiment accuracy ")
     with pytest.raises(pt.ConfigError, match="data.all: found a value of type Series; expected a file"):
         pt.evaluate(trained.model, pd.Series(["a"]))

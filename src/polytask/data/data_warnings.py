@@ -73,13 +73,17 @@ def few(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Finding]:
-    """Yield findings about a task's labels in one split."""
+def label_findings(split: Split, task: Task, stats: LabelStats, *, trained: bool = False) -> Iterator[Finding]:
+    """Yield findings about a task's labels in one split.
+
+    Args:
+        trained: whether a trained model is scored on the split, so that facts about the task itself are known.
+    """
 
     def finding(text: str, count: str = "", first: str = "", tail: str = "") -> Finding:
         return Finding(split, task.name, text, count, first, tail)
 
-    yield from (finding("", tail=note) for note in task.notes_on(stats))
+    yield from (finding("", tail=note) for note in (task.unreachable if trained else task.notes_on)(stats))
     if stats.scheme:
         yield finding("", tail=stats.scheme)
     if stats.repaired:
@@ -112,6 +116,8 @@ def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:
     for label in labels:
         meant = trained.get(loosely(label))
         mend = "" if meant is None else f"; write it as in training: {meant!r}"
+        if not mend and task.level == "row" and label.casefold() in SAYS_NOTHING:
+            mend = "; if it means not labelled, leave its cells empty"
         descriptions.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
     return descriptions
 

@@ -87,8 +87,7 @@ def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> P
     if data:
         from polytask.api import answer_files
 
-        scorer, answers = answer_files(recorded, data)
-        scores = scorer.scores_of(answers)
+        scores = answer_files(recorded, data).scores
     elif run is not None:
         from polytask.api import score_dev_rows
 

@@ -83,6 +83,11 @@ class LabelReader(ABC):
         del stats
         yield from ()
 
+    def unreachable(self, stats: LabelStats) -> Iterator[str]:
+        """Yield notes for the user about known labels of a split that no prediction can equal."""
+        del stats
+        yield from ()
+
     @property
     def reading_options(self) -> Any:  # noqa: ANN401
         """The options with which other rows are read in the same way as the training rows."""
