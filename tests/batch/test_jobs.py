@@ -260,9 +260,12 @@ def test_what_cannot_be_read_is_refused_at_once_and_all_of_it_is_named(forked: P
         with pytest.raises(DataError, match=told):
             do(job(forked, texts, out=out, columns=columns))
     texts = lines(tmp_path / "a.jsonl", rows_of("a", 2))
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     for asked, told in [
         (job(forked, texts, texts, out=out), "is named twice"),
         (job(forked, texts, out=tmp_path), "the input file"),
+        (job(forked, tmp_path / "link" / "a.jsonl", out=tmp_path), "the input file"),
+        (job(forked, texts, out=tmp_path / "link"), "the input file"),
         (job(forked, tmp_path / "a.json", out=out), "no such file"),
         (job(forked, Path("-"), out=out), "the standard input"),
         (job(forked, texts, out=out, tasks=("tune",)), "did you mean 'tone'"),

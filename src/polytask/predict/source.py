@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,6 +85,14 @@ class PredictionSource(DataFile):
     @property
     def _is_file(self) -> bool:
         return str(self.path) != STDIN and is_file(self.path)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a path leads to this file (or to the one that is the standard input), also by a link."""
+        try:
+            own = os.fstat(sys.stdin.fileno()) if str(self.path) == STDIN else self.path.stat()
+            return stat.S_ISREG(own.st_mode) and os.path.samestat(own, path.stat())
+        except (OSError, ValueError, AttributeError):  # nothing is there, or stdin has been replaced by an object
+            return False
 
     def open(self) -> io.BufferedReader:
         """Open the file, or stdin. Raises DataError if something that can be read only once is opened again."""
