@@ -49,17 +49,31 @@ class Finding:
 
 
 def merged(findings: Iterable[Finding]) -> list[DataWarning]:
-    """Turn findings into notes: one for all splits with the same finding."""
+    """Turn findings into notes: one for all splits with the same finding.
+
+    Splits that are parts of one file find the same cases in it, which count once.
+    """
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.tasks, finding.text, finding.tail), []).append(finding)
     notes: list[DataWarning] = []
     for (tasks, text, tail), group in alike.items():
-        counts = listed([finding.count for finding in group])
+        counts = listed([finding.count for finding in _different(group)])
         splits = listed([finding.split for finding in group])
         message = text.replace("{count}", counts).replace("{first}", group[0].first) + tail
         notes.append(DataWarning(f"{splits} of {tasks}", message))
     return notes
+
+
+def _different(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings without those of the same cases, which have the first place and the count in common."""
+    seen: set[tuple[str, str]] = set()
+    different: list[Finding] = []
+    for finding in findings:
+        if not finding.first or (finding.first, finding.count) not in seen:
+            different.append(finding)
+        seen.add((finding.first, finding.count))
+    return different
 
 
 def listed(items: Sequence[str]) -> str:
