@@ -20,8 +20,6 @@ from polytask.tabular import cells_of
 MOST_ROWS = 5000
 FIRST_ROWS = 2000
 _SEPARATORS = ",;\t|"
-# The encoding that is most easily confused with each of these.
-_OTHERS = {"cp1252": "cp1250", "cp1251": "koi8-r", "gb18030": "big5", "euc-kr": "gb18030"}
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -95,14 +93,14 @@ def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
     if marked is not None and not head.startswith(b"\xff\xfe\x00\x00"):
         return options.model_copy(update={"encoding": marked}), ""
     likely = DataFile(path, options).likely_encoding()
-    if likely is None:
+    if likely is None or likely.name is None:
         return options, ""
-    encoding, line = likely
+    such = "with --written encoding=NAME" if likely.other is None else f"such as --written encoding={likely.other}"
     guess = (
-        f"{path.name} is not UTF-8 and is read as {encoding}, the most likely encoding: {_around_letter(line)!r}; "
-        f"if letters in this text are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
+        f"{path.name} is not UTF-8 and is read as {likely.name}, the most likely encoding: "
+        f"{_around_letter(likely.line)!r}; if letters in this text are wrong, name another one, {such}"
     )
-    return options.model_copy(update={"encoding": encoding}), guess
+    return options.model_copy(update={"encoding": likely.name}), guess
 
 
 def _around_letter(line: str) -> str:

@@ -157,6 +157,7 @@ def _located(error: DataError, file: str, places: Sequence[Place]) -> str:
         message = f"{file}:{places[0].line}: {message}"
         if "holds no text for any" in message and places[0].columns:
             message += "; --text COLUMN names the column that holds the text"
-    if "`encoding" in message or "`format" in message or "`separator" in message or "`quoting" in message:
+    options = any(f"`{option}" in message for option in ("encoding", "format", "separator", "quoting"))
+    if options and "--written" not in message:
         message += " (here: --written KEY=VALUE, such as --written encoding=cp1252)"
     return message
