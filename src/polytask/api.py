@@ -22,7 +22,7 @@ from polytask.errors import ConfigError, DataError, ModelError, UserError, neare
 from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
 from polytask.model.device import choose_device
-from polytask.options import DataOptions, FileOptions, Options, read_file_options
+from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.regular import is_file
@@ -200,7 +200,7 @@ def _read_for(feed: Feed, *, shared: bool) -> DataTable:
         raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
 
 
-def _rows_of(name: str, rows: Rows, file_options: FileOptions) -> DataOptions:
+def _rows_of(name: str, rows: Rows, file_options: LabelledFileOptions) -> DataOptions:
     """Return the data options for these rows. Raises ConfigError for a value that is not rows."""
     try:
         return DataOptions(test=rows, **file_options.model_dump())  # pyright: ignore[reportArgumentType]
@@ -289,9 +289,10 @@ def answer_files(
     tokens, engine = loaded.reader(long)
     rows_by_task = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
     chosen = _chosen_tasks(loaded, tasks, rows_by_task)
-    data_of = {name: _rows_of(name, rows, read_file_options(files or {})) for name, rows in rows_by_task.items()}
+    file_options = read_file_options(LabelledFileOptions, files or {})
+    data_of = {name: _rows_of(name, rows, file_options) for name, rows in rows_by_task.items()}
     options = {
-        name: loaded.tasks[name].reading_options.model_copy(update={"data": data_of.get(name, data_of.get("all"))})
+        name: loaded.tasks[name].read_from(data_of.get(name) or data_of["all"])
         for name in chosen
         if name in data_of or "all" in data_of
     }

@@ -236,3 +236,51 @@ def test_the_command_prints_notes_on_stderr_and_the_number_of_rows(
     code, out, err = call("evaluate", model, "--data", f"sentiment={empty}")
     assert (code, out) == (2, "")
     assert "nothing to score" in err
+
+
+def test_spans_are_read_in_the_unit_of_the_training_rows_or_in_the_one_that_is_given(
+    tiny: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def spans_file(name: str, width: int) -> str:
+        rows = [
+            {"id": number, "text": f"\U0001f600 Ann{number} sings in \U0001f600 Rome", "spans": [
+                [1 + width, 4 + width + len(str(number)), "PER"],
+                [15 + 2 * width + len(str(number)), 19 + 2 * width + len(str(number)), "LOC"],
+            ]}
+            for number in range(40)
+        ]  # fmt: skip
+        return write_jsonl(tmp_path / name, rows).name
+
+    wide, plain = spans_file("wide.jsonl", 2), spans_file("plain.jsonl", 1)
+    assert call("init", wide, "--written", "offsets=utf-32")[0] == 2
+    code, _, err = call("init", wide, "--encoder", tiny, "--out", "a.yaml")
+    assert (code, "--written offsets=utf-16" in err) == (2, True)
+    code, _, err = call("init", wide, "--encoder", tiny, "--written", "offsets=utf-16", "--written", "strict=true")
+    assert (code, "offsets" in err) == (0, False)
+    written = Path("config.yaml").read_text("utf-8")
+    assert "offsets: utf-16" in written
+    assert "strict: true" in written
+    run = pt.train("config.yaml", "run", overrides=["train.max_steps=2", "train.precision=fp32"])
+    (name,) = run.model.tasks
+    scores = {}
+    for file, given in (
+        (wide, []),
+        (wide, ["--written", "offsets=utf-16"]),
+        (plain, ["--written", "offsets=characters"]),
+    ):
+        code, out, err = call("evaluate", "run", "--data", file, "--json", *given)
+        assert (code, "spans" in err) == (0, False)
+        scores[file, *given] = json.loads(out)
+    assert len({json.dumps(found) for found in scores.values()}) == 1
+    assert pt.evaluate(run.model, wide).scores == pt.evaluate("run", wide, files={"offsets": "utf-16"}).scores
+    code, _, err = call("evaluate", "run", "--data", wide, "--written", "offsets=characters")
+    assert (code, "span" in err) == (2, True)
+    with pytest.raises(ConfigError, match="files: found 'offset'; .*did you mean 'offsets'"):
+        pt.evaluate(run.model, wide, files={"offset": "utf-16"})
+    assert json.loads(Path("run/model/polytask.json").read_text())["tasks"][name]["options"]["data"] == {
+        "offsets": "utf-16"
+    }
+    code, _, err = call("predict", "run", wide, "--written", "offsets=utf-16")
+    assert (code, "found 'offsets'" in err) == (2, True)  # predicted rows have no spans

@@ -13,7 +13,7 @@ from polytask.data.files import DataFile
 from polytask.data.paths import require_file
 from polytask.data.readers import rows_of
 from polytask.errors import DataError
-from polytask.options import FileOptions
+from polytask.options import LabelledFileOptions
 from polytask.tabular import cells_of
 
 # Number of sampled rows: from the whole file, and from its beginning.
@@ -36,7 +36,7 @@ class Sample:
     """
 
     path: Path
-    written: FileOptions
+    written: LabelledFileOptions
     count: int
     rows: list[dict[str, Any]]
     first: list[dict[str, Any]]
@@ -53,7 +53,7 @@ class Sample:
         return list(dict.fromkeys(name for row in (*self.first[:100], *self.rows) for name in row))
 
 
-def read_sample(path: Path, options: FileOptions) -> Sample:
+def read_sample(path: Path, options: LabelledFileOptions) -> Sample:
     """Read a whole file and keep a sample. Raises DataError if the file cannot be read or has no rows."""
     require_file(path)
     options, guess = _with_encoding(path, options)
@@ -75,7 +75,7 @@ def read_sample(path: Path, options: FileOptions) -> Sample:
     return Sample(path, written, count, rows, first, guess)
 
 
-def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, written: LabelledFileOptions) -> Iterator[dict[str, Any]]:
     for number, row in rows_of(DataFile(path, written)):
         try:
             yield cells_of(row)
@@ -83,7 +83,7 @@ def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}:{number}: a value is nested too deeply") from None
 
 
-def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
+def _with_encoding(path: Path, options: LabelledFileOptions) -> tuple[LabelledFileOptions, str]:
     """Add the encoding according to the byte order mark or the bytes, and return a note for the user."""
     if options.encoding is not None or DataFile(path, options).format == "parquet":
         return options, ""
@@ -110,7 +110,7 @@ def _around_letter(line: str) -> str:
     return line[start : start + 50]
 
 
-def _written(path: Path, options: FileOptions) -> FileOptions:
+def _written(path: Path, options: LabelledFileOptions) -> LabelledFileOptions:
     """Add the options about the format that the first lines show."""
     detected: dict[str, Any] = {}
     form = DataFile(path, options).format

@@ -19,7 +19,7 @@ from polytask.data.files import DataFile, ReadingNotes
 from polytask.data.paths import find_format, require_file
 from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
-from polytask.options import Format, read_file_options
+from polytask.options import FileOptions, Format, read_file_options
 from polytask.regular import is_file, is_there
 
 # Line number (row number in Parquet), and a text or the columns of a row.
@@ -63,7 +63,7 @@ class PredictionSource(DataFile):
         if name != STDIN and not is_there(path):
             _require_no_text(path)
             require_file(path)
-        return cls(path, read_file_options(options), ReadingNotes(), refused, texts)
+        return cls(path, read_file_options(FileOptions, options), ReadingNotes(), refused, texts)
 
     @property
     def known_format(self) -> Format | None:
