@@ -168,7 +168,7 @@ def evaluate(
     Raises DataError if rows cannot be read, or none of them has a label.
     """
     loaded = model if isinstance(model, Model) else load(model)
-    answered = answer_files(loaded, data, tasks, long, files)
+    answered = _answer_labelled(loaded, data, tasks, long, files)
     metrics = {name: loaded.tasks[name].metric for name in answered.answers}
     return Evaluation(answered.scores, answered.intervals, metrics, answered.rows, answered.notes)
 
@@ -210,7 +210,7 @@ def _rows_of(name: str, rows: Rows, file_options: LabelledFileOptions) -> DataOp
 
 
 @dataclass(frozen=True)
-class LabelledAnswers:
+class _LabelledAnswers:
     """A model's predictions for rows with labels.
 
     Attributes:
@@ -280,12 +280,23 @@ def answer_files(
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
-) -> LabelledAnswers:
+) -> tuple[Scorer, dict[str, TaskPredictions]]:
     """Predict the rows that have labels of the tasks (see `evaluate`); a task without such rows is left out.
 
     Raises DataError if no row has a label.
     """
-    loaded = model if isinstance(model, Model) else load(model)
+    answered = _answer_labelled(model if isinstance(model, Model) else load(model), data, tasks, long, files)
+    return answered.scorer, dict(answered.answers)
+
+
+def _answer_labelled(
+    loaded: Model,
+    data: Rows | Mapping[str, Rows],
+    tasks: Sequence[str] | None,
+    long: Long,
+    files: Mapping[str, str] | None,
+) -> _LabelledAnswers:
+    """Predict labelled rows, and note what seems wrong with them."""
     tokens, engine = loaded.reader(long)
     rows_by_task = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
     chosen = _chosen_tasks(loaded, tasks, rows_by_task)
@@ -305,7 +316,7 @@ def answer_files(
     scorer = Scorer(loaded.tasks)
     answers = scorer.answers(engine, sources)
     notes = (*unlabelled, *notes_on_scored_rows(tables, sources, loaded.tasks, tokens))
-    return LabelledAnswers(
+    return _LabelledAnswers(
         scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}, notes
     )
 

@@ -25,8 +25,8 @@ _ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 # Punctuation and signs that texts have, but not between letters.
 _SIGNS = frozenset(
     "\u00a0\u00a1\u00a3\u00a7\u00a9\u00ab\u00ae\u00b0\u00b1\u00b2\u00b3\u00b4\u00b7\u00bb\u00bd\u00bf\u2013\u2014"
+    "\u2018\u2019\u201a\u201c\u201d\u201e\u2022\u2026\u20ac\u2116\u2122"
 )
-_SIGNS |= frozenset("\u2018\u2019\u201a\u201c\u201d\u201e\u2022\u2026\u20ac\u2116\u2122")
 # The last letter of Latin Extended-A.
 _LAST_LATIN = "\u017f"
 

@@ -87,7 +87,8 @@ def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> P
     if data:
         from polytask.api import answer_files
 
-        scores = answer_files(recorded, data).scores
+        scorer, answers = answer_files(recorded, data)
+        scores = scorer.scores_of(answers)
     elif run is not None:
         from polytask.api import score_dev_rows
 

@@ -7,15 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.cells import brief, split_cell
+from polytask.tasks.indicators import labels_in_columns, labels_in_list
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
@@ -41,7 +42,11 @@ class MultilabelOptions(CalibratedOptions):
     """Options of a multi-label task."""
 
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
+    label: str | tuple[str, ...] = Field(
+        default="labels",
+        description="column that holds a list, or labels joined by `separator`; or a list of columns, one for each "
+        "label, that hold 0 or 1",
+    )
     separator: str = Field(default=",", min_length=1, description="separator of several labels in one text cell")
     classes: Names = Field(
         default=(), description="names of the labels, in order, if each row marks all of them with 1 or 0"
@@ -70,6 +75,28 @@ class MultilabelOptions(CalibratedOptions):
                 f"found {value!r}, which `unlabelled` names too: a row is either not labelled or has no label"
             )
         return value
+
+    @model_validator(mode="after")
+    def _columns_are_labels(self) -> Self:
+        if isinstance(self.label, str):
+            return self
+        if len(self.label) < 2 or len(set(self.label)) < len(self.label):
+            raise ValueError(
+                f"found label: [{', '.join(self.label)}]; name two or more different columns, one for each label, or "
+                "without brackets the column of a list"
+            )
+        defaults = type(self).model_fields
+        given = [name for name in ("separator", "classes", "no_label") if getattr(self, name) != defaults[name].default]
+        if given:
+            raise ValueError(
+                f"found {given[0]}, which is about the cells of one column, and a column for each label; leave it out"
+            )
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The labels that the options name; empty if the rows do."""
+        return self.classes if isinstance(self.label, str) else self.label
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     learning: ClassVar[tuple[str, ...]] = ("threshold", "class_weights", "label_smoothing")
@@ -100,10 +127,14 @@ class Multilabel(Task):
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
-        return (options.label,)
+        return (options.label,) if isinstance(options.label, str) else options.label
 
     @classmethod
     def read(cls, options: MultilabelOptions, row: Row, stats: LabelStats) -> Label:
+        if not isinstance(options.label, str):
+            marked = labels_in_columns(row, options.label, options)
+            stats.labels.update(marked or ())
+            return None if marked is None else sorted(marked)
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
@@ -124,7 +155,7 @@ class Multilabel(Task):
         if not isinstance(value, list):
             raise ValueError(f"found {value!r}; labels are a list, or text joined by {options.separator!r}")
         if options.classes:
-            value = _of_marks(value, options.classes)
+            value = labels_in_list(value, options.classes)
         stats.shortest = min(len(value), len(value) if stats.shortest is None else stats.shortest)
         stats.longest = max(len(value), stats.longest)
         labels = sorted({stats.label(item) for item in value})
@@ -159,6 +190,10 @@ class Multilabel(Task):
         if any(count != stats.present for count in stats.labels.values()):
             return None
         return f"the labels {', '.join(sorted(stats.labels))}" if stats.labels else "no label at all"
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        absent = [label for label in self.options.named if label not in stats.labels]
+        return [f"no training row has {', '.join(absent)}, which the model therefore cannot predict"] if absent else []
 
     def nothing_hint(self, label: str) -> str:
         word = json.dumps(label, ensure_ascii=False)
@@ -339,17 +374,6 @@ def _choices(cell: str) -> list[Any]:
     if not isinstance(value, dict) or list(value) != ["choices"] or not isinstance(value["choices"], list):
         raise ValueError(f'found {brief(cell)}; labels are a list, joined text, or {{"choices": [...]}}')
     return value["choices"]
-
-
-_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
-
-
-def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
-    """Return the labels that a row marks with 1."""
-    booleans = [_MARKS.get(str(mark)) for mark in marks]
-    if len(marks) != len(classes) or None in booleans:
-        raise ValueError(f"found {brief(marks)}; `classes` names {len(classes)} labels, so a row is as many 0 and 1")
-    return [label for label, mark in zip(classes, booleans, strict=True) if mark]
 
 
 def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
