@@ -15,24 +15,25 @@ from polytask.balance import BalanceOptions
 from polytask.config import Config, load_config, override_values, validate, values_of
 from polytask.data.encode import encode_table
 from polytask.data.feed import Feed, feeds_of
+from polytask.data.prepare import notes_on_scored_rows
 from polytask.data.rows import DataTable, read_table
 from polytask.data.windows import Long
-from polytask.errors import ConfigError, ModelError, UserError, nearest
+from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
 from polytask.model.device import choose_device
-from polytask.options import DataOptions, FileOptions, Options, read_file_options
+from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.regular import is_file
-from polytask.result import Result, brief_scores, score_records
+from polytask.result import Result, brief_scores, note_count, score_records
 from polytask.results import HELD_OUT, places_of
 from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import ScheduleOptions
 from polytask.sharing import SharingOptions
-from polytask.tasks import Task
+from polytask.tasks import TASKS, Task
 from polytask.tasks.labels import label_text
-from polytask.terms import Intervals, Scores, Split
+from polytask.terms import DataWarning, Intervals, Scores, Split
 from polytask.training.distribution import join_world
 from polytask.training.events import Callback
 
@@ -124,18 +125,27 @@ class Evaluation(Result):
         scores: {task: {metric: value}}; None where a metric is undefined.
         intervals: 95 % intervals of the scores, from a bootstrap over the rows.
         metrics: each task's main metric.
+        rows: number of scored rows of each task: those with a label.
+        notes: notes on the rows, as `check` gives them on a test split: each has a place and a message.
     """
 
     scores: Scores
     intervals: Intervals
     metrics: Mapping[str, str]
+    rows: Mapping[str, int]
+    notes: tuple[DataWarning, ...] = ()
 
     def summary(self) -> str:
-        return brief_scores(self.scores, self.metrics)
+        return "; ".join([brief_scores(self.scores, self.metrics), *([note_count(self.notes)] if self.notes else [])])
 
     def records(self) -> list[dict[str, Any]]:
-        rows = score_records({"": self.scores}, {"": self.intervals})
-        return [{key: value for key, value in row.items() if key not in ("split", "majority")} for row in rows]
+        return [
+            {
+                "task": row["task"], "metric": row["metric"], "rows": self.rows[row["task"]],
+                **{name: row[name] for name in ("score", "low", "high")},
+            }
+            for row in score_records({"": self.scores}, {"": self.intervals})
+        ]  # fmt: skip
 
 
 def evaluate(
@@ -155,11 +165,13 @@ def evaluate(
         tasks: the tasks to score; all by default.
         long: how to handle a text that is longer than the model reads: "truncate" or "windows".
         files: format of the files, with the same options as next to the paths in a configuration: {"separator": ";"}.
+
+    Raises DataError if rows cannot be read, or none of them has a label.
     """
     loaded = model if isinstance(model, Model) else load(model)
-    scorer, answers = answer_files(loaded, data, tasks, long, files)
-    metrics = {name: loaded.tasks[name].metric for name in answers}
-    return Evaluation(scorer.scores_of(answers), scorer.intervals_of(answers), metrics)
+    answered = _answer_labelled(loaded, data, tasks, long, files)
+    metrics = {name: loaded.tasks[name].metric for name in answered.answers}
+    return Evaluation(answered.scores, answered.intervals, metrics, answered.rows, answered.notes)
 
 
 def _require_labels_as_read(task: Task) -> None:
@@ -189,13 +201,78 @@ def _read_for(feed: Feed, *, shared: bool) -> DataTable:
         raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
 
 
-def _rows_of(name: str, rows: Rows, file_options: FileOptions) -> DataOptions:
+def _rows_of(name: str, rows: Rows, file_options: LabelledFileOptions) -> DataOptions:
     """Return the data options for these rows. Raises ConfigError for a value that is not rows."""
     try:
         return DataOptions(test=rows, **file_options.model_dump())  # pyright: ignore[reportArgumentType]
     except ValidationError as error:
         message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"data.{name}: {message}") from None
+
+
+@dataclass(frozen=True)
+class _LabelledAnswers:
+    """A model's predictions for rows with labels.
+
+    Attributes:
+        answers: the predictions of each task that has labels.
+        notes: notes for the user on the rows.
+    """
+
+    scorer: Scorer
+    answers: Mapping[str, TaskPredictions]
+    notes: tuple[DataWarning, ...]
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of each task."""
+        return self.scorer.scores_of(self.answers)
+
+    @property
+    def intervals(self) -> Intervals:
+        """The 95 % intervals of the scores."""
+        return self.scorer.intervals_of(self.answers)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The number of labelled rows of each task."""
+        return {name: len(found.source.drawn[name]) for name, found in self.answers.items()}
+
+
+def _chosen_tasks(model: Model, tasks: Sequence[str] | None, given: Iterable[str]) -> list[str]:
+    """Return the tasks to score.
+
+    Raises ConfigError for an unknown name, and if no rows are given for any of the tasks.
+
+    Args:
+        given: names with rows: those of tasks, or "all".
+    """
+    chosen = list(model.tasks if tasks is None else tasks)
+    for name in (*chosen, *(key for key in given if key != "all")):
+        if name not in model.tasks:
+            raise ConfigError(f"tasks: found {name!r}; {nearest(name, model.tasks)}")
+    if {"all", *chosen}.isdisjoint(given) or not chosen:
+        raise ConfigError(f"data: found no rows for {', '.join(chosen) or 'any task'}; name a file for these tasks")
+    return chosen
+
+
+def _notes_without_labels(tables: Sequence[DataTable]) -> list[DataWarning]:
+    """Return a note for each task without a labelled row. Raises DataError if there is no labelled row at all."""
+    lacking = {
+        name: (table.feed.name, TASKS.of(options).columns(options)[-1])
+        for table in tables
+        for name, options in table.feed.tasks.items()
+        if not table.label_stats[name].present
+    }
+    if len(lacking) == sum(len(table.feed.tasks) for table in tables):
+        columns = "; ".join(f"{name} reads {column!r} of {rows}" for name, (rows, column) in lacking.items())
+        raise DataError(
+            f"data: no row has a label, so there is nothing to score: {columns}; fill in the labels, or name other rows"
+        )
+    return [
+        DataWarning(f"test of {name}", f"no row of {rows} has a label in {column!r}, so the task is not scored")
+        for name, (rows, column) in lacking.items()
+    ]
 
 
 def answer_files(
@@ -205,29 +282,44 @@ def answer_files(
     long: Long = "truncate",
     files: Mapping[str, str] | None = None,
 ) -> tuple[Scorer, dict[str, TaskPredictions]]:
-    """Predict the rows that have labels of the tasks (see `evaluate`); a task without such rows is left out."""
-    loaded = model if isinstance(model, Model) else load(model)
+    """Predict the rows that have labels of the tasks (see `evaluate`); a task without such rows is left out.
+
+    Raises DataError if no row has a label.
+    """
+    answered = _answer_labelled(model if isinstance(model, Model) else load(model), data, tasks, long, files)
+    return answered.scorer, dict(answered.answers)
+
+
+def _answer_labelled(
+    loaded: Model,
+    data: Rows | Mapping[str, Rows],
+    tasks: Sequence[str] | None,
+    long: Long,
+    files: Mapping[str, str] | None,
+) -> _LabelledAnswers:
+    """Predict labelled rows, and note what seems wrong with them."""
     tokens, engine = loaded.reader(long)
-    chosen = list(loaded.tasks if tasks is None else tasks)
     rows_by_task = cast("dict[str, Any]", dict(data) if isinstance(data, Mapping) else {"all": data})
-    for name in (*chosen, *(key for key in rows_by_task if key != "all")):
-        if name not in loaded.tasks:
-            raise ConfigError(f"tasks: found {name!r}; {nearest(name, loaded.tasks)}")
-    data_of = {name: _rows_of(name, rows, read_file_options(files or {})) for name, rows in rows_by_task.items()}
+    chosen = _chosen_tasks(loaded, tasks, rows_by_task)
+    file_options = read_file_options(LabelledFileOptions, files or {})
+    data_of = {name: _rows_of(name, rows, file_options) for name, rows in rows_by_task.items()}
     options = {
-        name: loaded.tasks[name].reading_options.model_copy(update={"data": data_of.get(name, data_of.get("all"))})
+        name: loaded.tasks[name].read_from(data_of.get(name) or data_of["all"])
         for name in chosen
         if name in data_of or "all" in data_of
     }
     for name in options:
         _require_labels_as_read(loaded.tasks[name])
+    shared = "all" in data_of and len(options) > 1
+    tables = [_read_for(feed, shared=shared) for feed in feeds_of(options, "test")]
+    unlabelled = _notes_without_labels(tables)
+    sources = [encode_table(table, loaded.tasks, tokens) for table in tables]
     scorer = Scorer(loaded.tasks)
-    answers: dict[str, TaskPredictions] = {}
-    for feed in feeds_of(options, "test"):
-        table = _read_for(feed, shared="all" in data_of and len(options) > 1)
-        source = encode_table(table, loaded.tasks, tokens)
-        answers |= scorer.answers(engine, [source])
-    return scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}
+    answers = scorer.answers(engine, sources)
+    notes = (*unlabelled, *notes_on_scored_rows(tables, sources, loaded.tasks, tokens))
+    return _LabelledAnswers(
+        scorer, {name: answers[name] for name in chosen if name in answers and answers[name].labels}, notes
+    )
 
 
 def tables_of_split(model: Model, config: Config, split: Split) -> list[DataTable]:

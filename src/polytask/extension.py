@@ -225,6 +225,7 @@ def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
             "replay rows of the same labels, or give the task another name"
         )
     options = fresh.options.model_dump(mode="json", exclude={"data"})
+    options["data"] = {"offsets": fresh.options.data.offsets}
     return TASKS[old.type_name].from_json(name, {**old.unfitted().to_json(), "options": options})
 
 

@@ -216,13 +216,13 @@ def _sentence(details: Any, name: Callable[[str], str]) -> str:  # noqa: ANN401
     return f"{name(str(details['loc'][0]))}: {text}"
 
 
-def read_file_options(values: Mapping[str, Any]) -> FileOptions:
-    """Build file options from plain values. Raises ConfigError for an unknown name or an invalid value."""
+def read_file_options(kind: type[OptionsType], values: Mapping[str, Any]) -> OptionsType:
+    """Build options about files from plain values. Raises ConfigError for an unknown name or an invalid value."""
     for name in values:
-        if name not in FileOptions.model_fields:
-            raise ConfigError(f"files: found {name!r}; {nearest(name, FileOptions.model_fields)}")
+        if name not in kind.model_fields:
+            raise ConfigError(f"files: found {name!r}; {nearest(name, kind.model_fields)}")
     try:
-        return FileOptions.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         message = first["msg"].removeprefix("Value error, ")
@@ -230,7 +230,20 @@ def read_file_options(values: Mapping[str, Any]) -> FileOptions:
         raise ConfigError(f"files.{'.'.join(map(str, first['loc']))}: {prefix}{message}") from None
 
 
-class DataOptions(FileOptions):
+class LabelledFileOptions(FileOptions):
+    """Options for reading labelled files: their format, and how their spans and tags are read."""
+
+    strict: bool = Field(
+        default=False, description="raise an error for problems that are otherwise repaired and counted"
+    )
+    offsets: Offsets | None = Field(
+        default=None,
+        description="unit of the starts and ends of spans: characters (the default), utf-16 code units (JavaScript) or "
+        "utf-8 (bytes)",
+    )
+
+
+class DataOptions(LabelledFileOptions):
     """Where a task's rows come from: files by split, or a dataset on the Hugging Face Hub."""
 
     train: str | tuple[str, ...] | tuple[dict[str, Any], ...] | None = Field(
@@ -253,14 +266,6 @@ class DataOptions(FileOptions):
     )
     hub: str | None = Field(default=None, description="dataset id on the Hugging Face Hub, or a dataset folder")
     config: str | None = Field(default=None, description="configuration of the hub dataset, if it has several")
-    strict: bool = Field(
-        default=False, description="raise an error for problems that are otherwise repaired and counted"
-    )
-    offsets: Offsets | None = Field(
-        default=None,
-        description="unit of the starts and ends of spans: characters (the default), utf-16 code units (JavaScript) or "
-        "utf-8 (bytes)",
-    )
 
     @field_validator("train", "dev", "test", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from polytask.assembly import Assembly
 from polytask.config import Config
 from polytask.exports.plain import export_notes
 from polytask.model.parameters import count_parameters
-from polytask.result import Result, listed
+from polytask.result import Result, listed, note_count
 from polytask.tables import assembly_text, row_counts
 from polytask.terms import DataWarning
 from polytask.training.recipe import ResolvedOption
@@ -45,9 +45,8 @@ class Check(Result):
         return self.assembly.choices
 
     def summary(self) -> str:
-        count = len(self.notes)
-        notes = "no notes" if not count else f"{count} note{'s' if count > 1 else ''}"
-        return f"{listed(self.assembly.tasks)}; {count_parameters(self.assembly.model).total:,} parameters; {notes}"
+        parameters = count_parameters(self.assembly.model).total
+        return f"{listed(self.assembly.tasks)}; {parameters:,} parameters; {note_count(self.notes)}"
 
     def records(self) -> list[dict[str, Any]]:
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,16 @@ def listed(names: Iterable[str]) -> str:
     all_names = list(names)
     more = len(all_names) - _NAMES
     return ", ".join(all_names[:_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def note_count(notes: Sized) -> str:
+    """Return the number of notes in words.
+
+    >>> note_count([]), note_count(["a"]), note_count(["a", "b"])
+    ('no notes', '1 note', '2 notes')
+    """
+    count = len(notes)
+    return "no notes" if not count else f"{count} note{'s' if count > 1 else ''}"
 
 
 def score_records(

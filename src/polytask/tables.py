@@ -43,14 +43,19 @@ def show_scores(
     out: Console,
     intervals: Mapping[str, Intervals] | None = None,
     *,
+    rows: Mapping[str, int] | None = None,
     every: bool = False,
 ) -> None:
     """Print each task's scores by split, with their intervals and those of the majority baseline where known.
 
     Args:
+        rows: number of scored rows by task, to show as a column.
         every: whether to show all metrics instead of the main one only.
     """
-    table = grid("task", "metric", title="Scores")
+    table = grid("task", title="Scores")
+    if rows is not None:
+        add_number(table, "rows")
+    table.add_column("metric", overflow="fold")
     columns: list[Mapping[str, Mapping[str, str]]] = []
     for split, by_task in scores.items():
         add_number(table, split)
@@ -65,7 +70,9 @@ def show_scores(
     for task, metrics in shown.items():
         for index, metric in enumerate(metrics):
             cells = [by_task.get(task, {}).get(metric, "") for by_task in columns]
-            table.add_row(task if index == 0 else "", metric, *cells)
+            counts = [] if rows is None else [str(rows[task])]
+            first = [task, *counts] if index == 0 else [""] * (1 + len(counts))
+            table.add_row(*first, metric, *cells)
         table.add_section()
     out.print(table)
     metrics = {metric for listed in shown.values() for metric in listed}

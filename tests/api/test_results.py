@@ -118,7 +118,7 @@ def test_new_rows_are_scored_from_files_and_from_objects(trained: pt.Run) -> Non
         assert found.scores == expected
         assert found.intervals == trained.intervals["test"]
     frame = found.to_pandas()
-    assert list(frame.columns) == ["task", "metric", "score", "low", "high"]
+    assert list(frame.columns) == ["task", "metric", "rows", "score", "low", "high"]
     assert repr(found).startswith("<Evaluation: sentiment accuracy ")
     with pytest.raises(pt.ConfigError, match="data.all: found a value of type Series; expected a file"):
         pt.evaluate(trained.model, pd.Series(["a"]))
@@ -137,14 +137,21 @@ def test_tables_are_answered_row_by_row(trained: pt.Run) -> None:
         assert trained.model.predict(table) == expected
 
 
+def test_null_in_a_list_or_a_column_is_an_empty_text(trained: pt.Run) -> None:
+    texts = [TEXTS[0], None, math.nan]
+    expected = trained.model.predict([TEXTS[0], "", ""])
+    for records in (texts, pd.Series(texts), pd.DataFrame({"text": texts}), [{"text": text} for text in texts]):
+        assert trained.model.predict(records) == expected
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([TEXTS[0], math.nan], r"record 2: found nan; expected a text, a tuple of two texts, or a row"),
-        ([None], r"record 1: found None"),
+        ([TEXTS[0], 1.5], r"record 2: found 1.5; expected a text, a tuple of two texts, or a row"),
+        ([True], r"record 1: found True"),
         ([TEXTS], r"record 1: found a list of 2; expected a text"),
         ({"text": TEXTS}, r"found one mapping; write model.predict\(\[row\]\)"),
-        ([{"text": math.nan}], r"record 1: holds no text"),
+        ([{"body": "a"}], r"record 1: holds no text"),
         (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "two columns named 'text'"),
     ],
 )

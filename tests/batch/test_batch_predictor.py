@@ -108,9 +108,18 @@ def test_types_do_not_depend_on_what_is_in_a_batch(loads: list[Any]) -> None:
     assert set(map(frozenset, kinds.values())) == {frozenset({np.dtype(np.float64)})}
 
 
+def test_null_is_an_empty_text(loads: list[Any]) -> None:
+    texts = ["a", None, float("nan"), "", "b"]
+    for batch in ({"text": texts}, pd.DataFrame({"text": texts}), pa.table({"text": ["a", None, None, "", "b"]})):
+        answered = BatchPredictor("model", errors="column")(batch)
+        columns = answered.to_pydict() if isinstance(answered, pa.Table) else answered
+        assert list(columns["error"]) == [None] * 5
+        assert list(columns["empty"]) == [False, True, True, True, False]
+
+
 def test_a_row_without_a_text_is_told(loads: list[Any]) -> None:
-    texts = ["a", None, float("nan"), 5, b"raw", "b"]
-    with pytest.raises(DataError, match=r"row 2 of the batch: .*holds no text .* errors='column'"):
+    texts = ["a", [5], {"b": 1}, 5, b"raw", "b"]
+    with pytest.raises(DataError, match=r"row 2 of the batch: .*a text is expected; .*errors='column'"):
         BatchPredictor("model")({"text": texts})
     answered = BatchPredictor("model", errors="column")({"text": texts})
     assert [reason is None for reason in answered["error"]] == [True, False, False, False, False, True]

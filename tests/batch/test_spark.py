@@ -51,7 +51,8 @@ def test_rows_keep_their_ids_and_types_beside_the_answers(spark: Any) -> None:
     expected = stand_in.Predictor("model", errors="column")(pa.table(columns)).to_pylist()
     for row, right in zip(found, expected, strict=True):
         assert {name: row[name] for name in right} == right
-    assert [row["id"] for row in found if row["error"] is not None] == [11]
+    assert {row["error"] for row in found} == {None}
+    assert [row["id"] for row in found if row["empty"]] == [11]
 
 
 def test_what_is_kept_is_chosen_and_an_unknown_column_is_told_at_once(spark: Any) -> None:

@@ -248,15 +248,15 @@ def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) ->
 @pytest.mark.parametrize(
     ("labels", "alike"),
     [
-        ([0, False, 1, True], [{"0", "false"}, {"1", "true"}]),
-        (["0", "yes", "No", "1"], [{"0", "No"}, {"1", "yes"}]),
-        (["true", "false", "n/a", "0"], [{"0", "false"}]),
+        ([0, False, 1, True], [["0", "false"], ["1", "true"]]),
+        (["0", "yes", "No", "1"], [["0", "No"], ["1", "yes"]]),
+        (["true", "false", "n/a", "0"], [["0", "false"]]),
         (["0", "1"], []), (["true", "false"], []), (["yes", "no"], []), (["true", "false", "half-true"], []),
         (["0", "1", "2", "true"], []), (["yes", "no", "unsure"], []), (["t", "f", "n"], []),
     ],
     ids=str,
 )  # fmt: skip
-def test_numbers_and_words_for_truth_values_are_noted(labels: list[Any], alike: list[set[str]], options: Build) -> None:
+def test_numbers_and_words_for_truth_values_are_noted(labels: list[Any], alike: list[list[str]], options: Build) -> None:
     rows = [{"text": f"text {n}", "label": labels[n % len(labels)]} for n in range(40)]
     notes = [
         note

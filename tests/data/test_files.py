@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from polytask.data import files
 from polytask.data.feed import feeds_of
+from polytask.data.files import DataFile
 from polytask.data.paths import files_of, format_of, require_file
 from polytask.data.prepare import read_tables
 from polytask.data.readers import read_file
@@ -121,6 +122,68 @@ def test_files_of_tools_that_are_not_read_are_told_with_what_to_do(name: str, to
     (tmp_path / name).write_bytes(b"T1")
     with pytest.raises(DataError, match=f"{name}: {told}"):
         list(read_file(tmp_path / name))
+
+
+_TEXTS = {
+    "gb18030": "房间很干净，服务态度也非常好，下次还会再来住。",
+    "big5": "房間很乾淨，服務態度也非常好，下次還會再來住。",
+    "shift_jis": "部屋はとてもきれいで、スタッフも親切でした。",
+    "euc-jp": "部屋はとてもきれいで、スタッフも親切でした。",
+    "euc-kr": "방이 아주 깨끗하고 직원들도 친절했습니다",
+    "cp949": "방이 아주 깨끗하고 햏 직원들도 친절했습니다",
+    "cp1251": "Номер был очень чистый, и персонал вежливый",
+    "koi8-r": "Номер был очень чистый, и персонал вежливый",
+    "cp866": "Номер был очень чистый, и персонал вежливый",
+    "cp1253": "Το δωμάτιο ήταν πολύ καθαρό και ωραίο",
+    "cp874": "ห้องสะอาดมาก พนักงานบริการดี",
+    "cp1252": "Die Br\u00fccke, \u201ctr\u00e8s bien\u201d, d\u2019o\u00f9, \u00bfqu\u00e9? 5 \u20ac",
+    "cp1250": "Zażółć gęślą jaźń, łódź jest piękna",
+    "cp850": "Der Zug fährt über die Brücke nach Köln",
+    "mac-roman": "Der Zug fährt über die Brücke nach Köln",
+}
+
+
+@pytest.mark.parametrize("encoding", _TEXTS)
+@pytest.mark.parametrize("count", [1, 40])
+def test_the_encoding_that_is_named_is_that_of_the_file(encoding: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = ["text,label", *(f'"{_TEXTS[encoding]} {number}",x' for number in range(count))]
+    path.write_bytes("\n".join(lines).encode(encoding))
+    likely = DataFile(path).likely_encoding()
+    assert likely is not None
+    assert (likely.name, likely.line) == (encoding, f'"{_TEXTS[encoding]} 0",x')
+    with pytest.raises(DataError, match=rf"rows.csv:2: .*such as `encoding: {encoding}` \(on a command line"):
+        list(read_file(path))
+    with pytest.raises(
+        DataError, match=rf"that are not ascii .*give another `encoding`, such as `encoding: {encoding}`"
+    ):
+        list(read_file(path, FileOptions(encoding="ascii")))
+    assert len(list(read_file(path, FileOptions(encoding=encoding)))) == count
+    if likely.other is not None:
+        assert path.read_bytes().decode(likely.other)
+
+
+def test_cp437_is_never_taken_for_an_encoding_that_cannot_decode_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text,label\nDer Zug fährt über die Brücke,x\n".encode("cp437"))
+    with pytest.raises(DataError, match=r"such as `encoding: cp850`"):
+        list(read_file(path))
+    path.write_bytes(b"text,label\n" + bytes(range(0x80, 0x100)) * 3 + b",x\n")
+    with pytest.raises(DataError, match=r"or name its encoding next to the path \(`encoding`\)$"):
+        list(read_file(path))
+
+
+@pytest.mark.parametrize("damage", [b"caf\xe9", b"\x81\x82", b"\xff", b"\xe4\xb8"])
+def test_a_damaged_place_of_utf8_is_named_and_no_other_encoding(damage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    good = "".join(f"thé à Köln 北京 {number},x\n" for number in range(20)).encode()
+    path.write_bytes(b"text,label\n" + good + b"ab " + damage + b",y\n" + good)
+    place = 4 + len(damage.decode("utf-8", "ignore"))
+    with pytest.raises(DataError) as told:
+        list(read_file(path))
+    assert f"rows.csv:22: byte {place} of the line is not UTF-8 (0x" in str(told.value)
+    assert "other lines of the file are: correct this place" in str(told.value)
+    assert "encoding" not in str(told.value)
 
 
 def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:

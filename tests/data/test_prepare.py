@@ -174,6 +174,31 @@ def test_what_the_readers_say_is_noted(options: Build, tmp_path: Path) -> None:
         assert said.startswith(f"1 cells hold line breaks, the first in the row at {path}:2; ")
 
 
+@pytest.mark.parametrize(
+    ("more", "splits"),
+    [
+        ({"dev": 0.3}, "train and dev"),
+        ({"dev": 0.2, "fold": "1/3"}, "train, dev and test"),
+        ({"dev": "rows.csv", "test": "rows.csv", "split_column": "part"}, "train, dev and test"),
+    ],
+)
+def test_a_file_that_is_split_is_noted_once(
+    more: dict[str, Any], splits: str, options: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f'"text {number}\nline",{"xy"[number % 2]},{("train", "dev", "test")[number % 3]}' for number in range(39)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,part", *lines, "text,label,part", ""]), "utf-8")
+    found = notes_of({"it": options("classification", "rows.csv", **more)})[f"{splits} of it"]
+    assert [message.split(", ")[0] for message in found] == ["39 cells hold line breaks", "1 lines repeat the header"]
+
+
+def test_files_of_several_splits_are_counted_each(options: Build, tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text('text,label\n"two\nlines",x\nfine,y\n', "utf-8")
+    found = notes_of({"it": options("classification", str(tmp_path / "a.csv"), dev=str(tmp_path / "b.csv"))})
+    assert any(message.startswith("1 and 1 cells hold line breaks") for message in found["train and dev of it"])
+
+
 def test_truncated_texts_are_counted(options: Build, tokenizer: Any) -> None:
     long = {"text": "word " * 50, "label": "pos"}
     tables = read_tables({"it": options("classification", [*TRAIN, long, long], dev=DEV)})

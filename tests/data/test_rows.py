@@ -309,6 +309,48 @@ def test_rows_that_mark_every_label_need_the_names_of_the_labels(written: Any, o
         table_of(it=options("multilabel", rows, classes=["joy", "fear"]))
 
 
+@pytest.mark.parametrize(
+    ("yes", "no"), [(1, 0), (True, False), ("1", "0"), (1.0, 0.0), ("yes", "no"), ("TRUE", "FALSE"), (" 1.0 ", "0.0")]
+)
+def test_labels_may_have_a_column_each(options: Build, yes: Any, no: Any) -> None:
+    marks = [(yes, no), (no, yes), (yes, yes), (no, no), (None, "")]
+    rows = [{"text": f"text {at}", "sports": one, "food": two} for at, (one, two) in enumerate(marks)]
+    table = table_of(it=options("multilabel", rows, label=["sports", "food"]))
+    assert table.rows["label.it"][:] == [["sports"], ["food"], ["food", "sports"], [], None]
+    stats = table.label_stats["it"]
+    assert (stats.present, stats.missing, dict(stats.labels)) == (4, 1, {"sports": 2, "food": 2})
+
+
+def test_a_column_of_a_label_holds_marks_only(options: Build) -> None:
+    def read(row: dict[str, Any], **more: Any) -> DataTable:
+        return table_of(it=options("multilabel", [{"text": "a", **row}], label=["sports", "food"], **more))
+
+    with pytest.raises(DataError, match=r"train row 1: task 'it': found 0.3 in 'food'; a column for one label holds 0"):
+        read({"sports": 1, "food": 0.3})
+    with pytest.raises(DataError, match=r"found nothing in 'food', beside marks in other columns; write 0"):
+        read({"sports": 1, "food": None})
+    with pytest.raises(ConfigError, match=r"tasks.it.label: .*no column 'food'"):
+        read({"sports": None, "foods": 1})
+    assert read({"sports": "NA", "food": "NA"}, unlabelled=["NA"]).label_stats["it"].missing == 1
+    for label in (["sports"], [], ["sports", "sports"]):
+        with pytest.raises(ValueError, match="name two or more different columns"):
+            options("multilabel", label=label)
+    for more in ({"no_label": "none"}, {"classes": ["a", "b"]}, {"separator": ";"}):
+        with pytest.raises(ValueError, match=f"found {next(iter(more))}, which is about the cells of one column"):
+            options("multilabel", label=["sports", "food"], **more)
+
+
+def test_a_label_that_no_training_row_has_is_noted(options: Build) -> None:
+    rows = [{"text": f"text {at}", "a": at % 2, "b": at // 2 % 2, "c": 0} for at in range(40)]
+    tables = read_tables({"it": options("multilabel", rows, dev=rows, label=["a", "b", "c"])})
+    assert tables.tasks["it"].labels == ("a", "b")
+    assert any(
+        note.message == "no training row has c, which the model therefore cannot predict" for note in tables.notes
+    )
+    again = type(tables.tasks["it"]).from_json("it", tables.tasks["it"].to_json())
+    assert again.options.label == ("a", "b", "c")
+
+
 def test_labels_that_are_numbers_are_no_marks(options: Build) -> None:
     rows = [{"text": "a", "labels": [0, 1]}, {"text": "b", "labels": [1]}, {"text": "c", "labels": []}]
     assert read_tables({"it": options("multilabel", rows, dev=rows)}).tasks["it"].labels == ("0", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import polytask as pt
 from polytask import cli
 from polytask.data.words import split_words
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, DataError
 from polytask.tasks.bio import spans
 from samples import corpus_rows, small_job, write_jsonl
 
@@ -122,3 +123,164 @@ def characters_of(row: dict[str, Any]) -> list[list[Any]]:
     """Return a row's entities as spans by character."""
     words = split_words(row["text"])
     return [[words[span.first][0], words[span.end - 1][1], span.label] for span in spans(row["tags"])]
+
+
+_LABELS = ("negative", "positive")
+
+
+def _labelled(tmp_path: Path, change: Callable[[int, str], Any]) -> str:
+    """Write a file of 40 rows whose sentiment is changed: by the number of the row and its label."""
+    rows = [{"text": f"Text number {number}", "sentiment": change(number, _LABELS[number % 2])} for number in range(40)]
+    return str(write_jsonl(tmp_path / "new.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda number, label: label.title(), ["Negative (20, the first at", "write it as in training: 'negative'"]),
+        (lambda number, label: _LABELS.index(label), ["count as errors: 0 (20", "1 (20"]),
+        (lambda number, label: "NA" if number % 2 else label, ["NA (20, the first at", "leave its cells empty"]),
+        (lambda number, label: "negatve" if number == 6 else label, ["negatve (1, the first at", "jsonl:7)"]),
+        (lambda number, label: None if number % 4 else label, ["30 of 40 rows carry no label and are masked"]),
+        (lambda number, label: label if number < 4 else None, ["only 4 rows carry a label"]),
+        (lambda number, label: "positive", ["every row has the label 'positive'"]),
+    ],
+)
+def test_labels_that_score_wrongly_are_noted_as_check_notes_them(
+    run: pt.Run, tiny: Path, tmp_path: Path, change: Callable[[int, str], Any], told: list[str]
+) -> None:
+    path = _labelled(tmp_path, change)
+    found = pt.evaluate(run.model, {"sentiment": path})
+    messages = [f"{note.place}: {note.message}" for note in found.notes]
+    assert all(any(part in message for message in messages) for part in told), messages
+    assert all(message.startswith("test of sentiment: ") for message in messages)
+    assert found.summary().endswith(f"; {len(messages)} note{'s' if len(messages) > 1 else ''}")
+    ordinary = [{"text": f"Row {number}", "sentiment": _LABELS[number % 2]} for number in range(40)]
+    data = {"train": ordinary, "dev": ordinary, "test": path}
+    task = {"type": "classification", "data": data, "label": "sentiment"}
+    checked = pt.check({"encoder": str(tiny), "max_tokens": 48, "tasks": {"sentiment": task}})
+    assert set(messages) <= {f"{note.place}: {note.message}" for note in checked.notes}
+
+
+def test_ordinary_rows_are_scored_without_a_note_and_counted(run: pt.Run, tmp_path: Path) -> None:
+    found = pt.evaluate(run.model, {"sentiment": _labelled(tmp_path, lambda number, label: label)})
+    assert found.notes == ()
+    assert found.rows == {"sentiment": 40}
+    assert {row["rows"] for row in found.records()} == {40}
+    assert "note" not in found.summary()
+
+
+@pytest.mark.parametrize("empty", [None, "", " "])
+def test_rows_without_any_label_are_refused(run: pt.Run, tmp_path: Path, empty: str | None) -> None:
+    path = _labelled(tmp_path, lambda number, label: empty)
+    with pytest.raises(
+        DataError, match="no row has a label, so there is nothing to score: sentiment reads 'sentiment'"
+    ):
+        pt.evaluate(run.model, {"sentiment": path})
+    with pytest.raises(ConfigError, match="data: found no rows for topic"):
+        pt.evaluate(run.model, {"sentiment": path}, tasks=["topic"])
+
+
+def test_a_task_without_labels_beside_others_is_left_out_with_a_note(run: pt.Run, tmp_path: Path) -> None:
+    rows = [{"text": f"Text number {number}", "sentiment": _LABELS[number % 2], "topic": None} for number in range(40)]
+    path = str(write_jsonl(tmp_path / "new.jsonl", rows))
+    found = pt.evaluate(run.model, path, tasks=["sentiment", "topic"])
+    assert list(found.scores) == list(found.rows) == ["sentiment"]
+    assert [note.place for note in found.notes] == ["test of topic"]
+    assert "no row of new.jsonl has a label in 'topic', so the task is not scored" in found.notes[0].message
+
+
+def test_spans_in_another_spelling_and_with_inclusive_ends_are_noted(run: pt.Run, tmp_path: Path) -> None:
+    kinds = sorted({tag[2:] for tag in run.model.tasks["entities"].labels if tag != "O"})
+
+    def spans_file(label: Callable[[str], str], short: int) -> str:
+        rows = [
+            {"text": f"Then Name{number} went home", "tags": [[5, 9 + len(str(number)) - short, label(kinds[0])]]}
+            for number in range(30)
+        ]
+        return str(write_jsonl(tmp_path / "spans.jsonl", rows))
+
+    assert pt.evaluate(run.model, {"entities": spans_file(str, 0)}).notes == ()
+    (note,) = pt.evaluate(run.model, {"entities": spans_file(str.lower, 0)}).notes
+    assert f"write it as in training: 'B-{kinds[0]}'" in note.message
+    (note,) = pt.evaluate(run.model, {"entities": spans_file(str, 1)}).notes
+    assert "30 spans end one character before the end of a word" in note.message
+
+
+def test_texts_that_the_encoder_does_not_see_are_noted(run: pt.Run, tmp_path: Path) -> None:
+    rows = [
+        {"text": "\u0e01\u0e32\u0e23 " * (60 if number < 3 else 2) + str(number), "sentiment": _LABELS[number % 2]}
+        for number in range(20)
+    ]
+    path = str(write_jsonl(tmp_path / "thai.jsonl", rows))
+    messages = [note.message for note in pt.evaluate(run.model, {"sentiment": path}).notes]
+    assert any("3 of 20 texts (15 %) are longer than 48 tokens" in message for message in messages)
+    whole = [note.message for note in pt.evaluate(run.model, {"sentiment": path}, long="windows").notes]
+    assert not any("longer than" in message for message in whole)
+
+
+def test_the_command_prints_notes_on_stderr_and_the_number_of_rows(
+    run: pt.Run, home: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    path = _labelled(tmp_path, lambda number, label: label.upper())
+    model = str(home / "run" / "model")
+    code, out, err = call("evaluate", model, "--data", f"sentiment={path}")
+    assert code == 0
+    assert "rows" in out
+    assert "40" in out
+    assert "Note: test of sentiment: labels that training never has count as errors: NEGATIVE (20" in err
+    code, out, err = call("evaluate", model, "--data", f"sentiment={path}", "--json")
+    assert (code, json.loads(out)["sentiment"]["accuracy"]) == (0, 0.0)
+    assert "NEGATIVE" in err
+    empty = _labelled(tmp_path, lambda number, label: "")
+    code, out, err = call("evaluate", model, "--data", f"sentiment={empty}")
+    assert (code, out) == (2, "")
+    assert "nothing to score" in err
+
+
+def test_spans_are_read_in_the_unit_of_the_training_rows_or_in_the_one_that_is_given(
+    tiny: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def spans_file(name: str, width: int) -> str:
+        rows = [
+            {"id": number, "text": f"\U0001f600 Ann{number} sings in \U0001f600 Rome", "spans": [
+                [1 + width, 4 + width + len(str(number)), "PER"],
+                [15 + 2 * width + len(str(number)), 19 + 2 * width + len(str(number)), "LOC"],
+            ]}
+            for number in range(40)
+        ]  # fmt: skip
+        return write_jsonl(tmp_path / name, rows).name
+
+    wide, plain = spans_file("wide.jsonl", 2), spans_file("plain.jsonl", 1)
+    assert call("init", wide, "--written", "offsets=utf-32")[0] == 2
+    code, _, err = call("init", wide, "--encoder", tiny, "--out", "a.yaml")
+    assert (code, "--written offsets=utf-16" in err) == (2, True)
+    code, _, err = call("init", wide, "--encoder", tiny, "--written", "offsets=utf-16", "--written", "strict=true")
+    assert (code, "offsets" in err) == (0, False)
+    written = Path("config.yaml").read_text("utf-8")
+    assert "offsets: utf-16" in written
+    assert "strict: true" in written
+    run = pt.train("config.yaml", "run", overrides=["train.max_steps=2", "train.precision=fp32"])
+    (name,) = run.model.tasks
+    scores = {}
+    for file, given in (
+        (wide, []),
+        (wide, ["--written", "offsets=utf-16"]),
+        (plain, ["--written", "offsets=characters"]),
+    ):
+        code, out, err = call("evaluate", "run", "--data", file, "--json", *given)
+        assert (code, "spans" in err) == (0, False)
+        scores[file, *given] = json.loads(out)
+    assert len({json.dumps(found) for found in scores.values()}) == 1
+    assert pt.evaluate(run.model, wide).scores == pt.evaluate("run", wide, files={"offsets": "utf-16"}).scores
+    code, _, err = call("evaluate", "run", "--data", wide, "--written", "offsets=characters")
+    assert (code, "span" in err) == (2, True)
+    with pytest.raises(ConfigError, match="files: found 'offset'; .*did you mean 'offsets'"):
+        pt.evaluate(run.model, wide, files={"offset": "utf-16"})
+    assert json.loads(Path("run/model/polytask.json").read_text())["tasks"][name]["options"]["data"] == {
+        "offsets": "utf-16"
+    }
+    code, _, err = call("predict", "run", wide, "--written", "offsets=utf-16")
+    assert (code, "found 'offsets'" in err) == (2, True)  # predicted rows have no spans

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polytask.assemble import assemble
-from polytask.config import load_config
+from polytask.config import load_config, validate
 from polytask.config.document import parse
+from polytask.data.prepare import read_tables
 from polytask.data.readers import read_file
 from polytask.errors import DataError, OutputError, UserError
 from polytask.init import init
@@ -303,7 +304,12 @@ def test_files_are_splits_by_their_names_or_further_tasks(tmp_path: Path) -> Non
         (["reviews.csv", "test.csv"], {"reviews": ["train", "test"]}),
         (["test.csv"], {"": ["train"]}),
         (["train/x.csv", "test/x.csv"], {"x": ["train", "test"]}),
-        (["training.csv", "latest.csv"], {"training": ["train"], "latest": ["train"]}),
+        (["trainers.csv", "latest.csv"], {"trainers": ["train"], "latest": ["train"]}),
+        (["reviews_train.csv", "reviews_testing.csv"], {"reviews": ["train", "test"]}),
+        (["training.csv", "validation.csv", "testing.csv"], {"": ["train", "dev", "test"]}),
+        (["a-training.csv", "a-val.csv", "a-test.csv"], {"a": ["train", "dev", "test"]}),
+        (["a_Training_00.csv", "a_development.csv"], {"a": ["train", "dev"]}),
+        (["training/x.csv", "testing/x.csv"], {"x": ["train", "test"]}),
         (["en-ud-train.conllu.gz", "en-ud-dev.conllu"], {"en-ud": ["train", "dev"]}),
     ],
 )
@@ -360,6 +366,30 @@ def test_thousands_of_columns_are_looked_at_once_each(tmp_path: Path, monkeypatc
     assert sorted(looked) == sorted(names)
 
 
+def test_a_dataset_that_was_saved_to_disk_is_told_how_to_be_read(tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"text": sentence(n), "label": "ab"[n % 2]} for n in range(40)])
+    several, single = tmp_path / "several", tmp_path / "single"
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(several)
+    rows.save_to_disk(single)
+    inside = [several, several / "dataset_dict.json", several / "train", several / "train" / "state.json"]
+    for path in [*inside, *(several / "test").glob("*.arrow")]:
+        with pytest.raises(DataError, match=rf"save_to_disk.*`data: {{hub: {several}}}`"):
+            init([path], tmp_path / "x.yaml")
+    for path in [single, *single.glob("*.arrow")]:
+        with pytest.raises(DataError, match=r"one split of a dataset, .*to_parquet"):
+            init([path], tmp_path / "x.yaml")
+    task = {"type": "classification", "label": "label"}
+    for hub, told in ((single, "one split of a dataset"), (several / "train", f"hub: {several}")):
+        values = {"encoder": "x", "tasks": {"mood": {**task, "data": {"hub": str(hub), "dev": 0.2}}}}
+        with pytest.raises(DataError, match=told):
+            read_tables(validate(values, base=tmp_path).tasks)
+    data = {"hub": str(several), "dev": 0.2, "test": "test"}
+    tables = read_tables(validate({"encoder": "x", "tasks": {"mood": {**task, "data": data}}}, base=tmp_path).tasks)
+    assert len(tables.tables["test"][0].rows) == 40
+
+
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
         init([tmp_path / "a.csv"], tmp_path / "no" / "x.yaml")
@@ -376,7 +406,9 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             tmp_path / "x.yaml",
         )
     (tmp_path / "c.csv").write_bytes("text,label\n北京,a\n".encode() + b"caf\xe9 and more,a\n")
-    with pytest.raises(DataError, match="name its encoding next to the path"):
+    with pytest.raises(
+        DataError, match=r"c.csv:3: byte 4 of the line is not UTF-8 \(0xe9\), but other lines of the file are"
+    ):
         init([tmp_path / "c.csv"], tmp_path / "x.yaml")
     assert not (tmp_path / "x.yaml").exists()
 

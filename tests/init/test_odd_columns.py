@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_init import proposed, sentence, write_csv, write_jsonl
 
-from polytask.config import load_config
+from polytask.config import load_config, validate
 from polytask.data.prepare import read_tables
 from polytask.errors import DataError, UserError
 from polytask.init import init
@@ -219,10 +221,25 @@ def test_a_column_with_one_mark_says_how_many_rows_have_it(tmp_path: Path) -> No
 def test_columns_of_0_and_1_may_be_one_task_with_several_labels(tmp_path: Path) -> None:
     column(tmp_path, [0, 1], "rude", toxic=1)
     assert "multilabel" not in comments(tmp_path)
-    rows = [{"text": sentence(n), "rude": n % 2, "toxic": n // 2 % 2, "threat": n // 4 % 2} for n in range(ROWS)]
-    tasks = proposed(tmp_path, write_csv(tmp_path / "rows.csv", rows))
-    assert {task["type"] for task in tasks.values()} == {"classification"}
-    assert comments(tmp_path).count("3 columns hold 0 and 1, and each is a task of its own here") == 1
+    for no, yes in ((0, 1), (False, True), ("no", "yes"), ("False", "True")):
+        rows = [
+            {
+                "text": sentence(n),
+                **{name: (no, yes)[n // size % 2] for name, size in (("rude", 1), ("on", 2), ("bad", 4))},
+            }
+            for n in range(ROWS)
+        ]
+        tasks = proposed(tmp_path, write_csv(tmp_path / "rows.csv", rows))
+        assert {task["type"] for task in tasks.values()} == {"classification"}
+        found = comments(tmp_path)
+        assert found.count("3 columns hold two marks such as 0 and 1, and each is a task of its own here") == 1
+        written = re.search(r"`type: multilabel`, `label: (\[.*?\])`", found)
+        assert written is not None
+        task = {**tasks["rude"], "type": "multilabel", "label": yaml.safe_load(written[1])}
+        assert task["label"] == ["rude", "on", "bad"]
+        values = {"encoder": "x", "tasks": {"all": task}}
+        (table,) = read_tables(validate(values, base=tmp_path).tasks).tables["train"]
+        assert set(table.label_stats["all"].labels) == {"rude", "on", "bad"}
 
 
 @pytest.mark.parametrize(

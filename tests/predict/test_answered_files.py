@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -201,7 +202,7 @@ def test_blank_lines_are_answered_in_texts_and_passed_over_in_jsonl(
         ("a.txt", b'{"text": "a"}\n\ntext\n', r"a.txt:3: not a JSON object"),
         ("a.jsonl", b'{"text": "a", "text": "b"}\n', r"a.jsonl:1: .*'text' stands twice"),
         ("a.jsonl", b'{"text": 5}\n', r"a.jsonl:1: record 1: found 5; a text is expected"),
-        ("a.jsonl", b'{"text": null}\n', r"a.jsonl:1: record 1: holds no text"),
+        ("a.jsonl", b'{"text": {}}\n', r"a.jsonl:1: record 1: found {}; a text is expected"),
         ("a.jsonl", b'{"review": "a"}\n', r"a.jsonl:1: .*accepted: text; found: review; --text COLUMN"),
         ("a.jsonl", b'{"id": "\\ud800", "text": "a"}\n', r"a.jsonl:1: 'id' cannot be kept"),
         ("a.jsonl", b'{"id": Infinity, "text": "a"}\n', r"a.jsonl:1: 'id' cannot be kept"),
@@ -248,9 +249,49 @@ def test_the_columns_of_the_texts_are_those_of_the_tasks_or_are_told(
     (tmp_path / "a.txt").write_text("text\n", "utf-8")
     with pytest.raises(DataError, match="it has no columns"):
         answer(tmp_path / "a.txt", columns=Columns(("title",)))
-    (tmp_path / "pair.jsonl").write_text('{"one": "a", "two": null}\n', "utf-8")
-    with pytest.raises(DataError, match="found None; a text is expected"):
+    (tmp_path / "pair.jsonl").write_text('{"one": "a", "two": 5}\n', "utf-8")
+    with pytest.raises(DataError, match="found 5; a text is expected"):
         answer(tmp_path / "pair.jsonl", pair)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("null", [None, NAN, np.nan])
+def test_null_is_an_empty_text_wherever_rows_are_answered(null: Any) -> None:
+    model, pair = model_of(tone=tone()), model_of(tone=tone(text_pair=("one", "two")))
+    (empty,) = model.answers([""])
+    for record in ({"text": null}, {"text": null, "id": 1}, null):
+        (found,) = model.answers([record])
+        assert (found.to_json(), found.tokens) == (empty.to_json(), empty.tokens)
+    assert [answer.empty for answer in model.answers(["a", {"text": null}, "b"])] == [False, True, False]
+    assert list(model.answers(pd.DataFrame({"text": ["a", null]})))[1].empty
+    for record in ({"one": "a", "two": null}, ("a", null)):
+        (found,) = pair.answers([record])
+        assert (found.text, found.empty) == (("a", ""), False)
+    for record in ({"one": null, "two": null}, (null, null)):
+        (found,) = pair.answers([record])
+        assert (found.text, found.empty) == (("", ""), True)
+    words = model_of(names=tagging())
+    assert next(words.answers([{"text": null, "tokens": ["Ann"]}])).text == "Ann"
+    for record in ({"tokens": null}, {"text": null, "tokens": null}):
+        (found,) = words.answers([record])
+        assert (found.text, found.predictions, found.empty) == ("", {"names": []}, True)
+    for record in ({}, {"other": null}):
+        with pytest.raises(DataError, match="holds no text for any of the tasks"):
+            list(model.answers([record]))
+
+
+def test_null_in_a_file_is_answered_like_an_empty_cell(answer: Callable[..., list[Row]], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n{"id": 2, "text": null}\n{"id": 3, "text": "b"}\n')
+    (tmp_path / "a.csv").write_text("id,text\n1,a\n2,\n3,b\n")
+    pq.write_table(pa.table({"id": [1, 2, 3], "text": ["a", None, "b"]}), tmp_path / "a.parquet")
+    expected = [("1", "a", False), ("2", "", True), ("3", "b", False)]
+    for name in ("a.jsonl", "a.csv", "a.parquet"):
+        found = answer(tmp_path / name)
+        assert [(str(row["id"]), row["text"], row.get("empty", False)) for row in found] == expected
+    found = answer(tmp_path / "a.jsonl", columns=Columns(("text",)))
+    assert [row["text"] for row in found] == ["a", "", "b"]
 
 
 def test_columns_are_kept_that_identify_a_row_and_that_are_told(

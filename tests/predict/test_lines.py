@@ -15,7 +15,7 @@ import pytest
 
 from polytask.data.engine import RowOutputs
 from polytask.data.tokens import Tokenization, TokenRow
-from polytask.errors import DataError, OutputError, UserError
+from polytask.errors import ConfigError, DataError, OutputError, UserError
 from polytask.predict.lines import answer_lines
 from polytask.predict.predictor import BLOCK, Model
 from polytask.progress import FileBar
@@ -96,6 +96,46 @@ def test_a_bad_line_is_named_and_those_before_it_are_answered(
     assert answered(tmp_path / "out.jsonl.partial") == ["a", "b"]
     assert said == [f"the answers so far are in {tmp_path / 'out.jsonl.partial'}"]
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "./sub/../in.jsonl", "link.jsonl", "hard.jsonl", "linked/in.jsonl"])
+@pytest.mark.parametrize("given", ["in.jsonl", "link.jsonl"])
+def test_answers_never_replace_their_input(
+    model: Model, said: list[str], tmp_path: Path, name: str, given: str
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "a", "label": "yes"}\n', "utf-8")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(file)
+    (tmp_path / "hard.jsonl").hardlink_to(file)
+    (tmp_path / "linked").symlink_to(tmp_path, target_is_directory=True)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=r"out: \S+ is the input file, which the predictions would replace"):
+        answer_lines(model, str(tmp_path / given), out=Path(str(tmp_path), name), say=said.append)
+    assert file.read_text("utf-8") == '{"text": "a", "label": "yes"}\n'
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_neither_do_answers_that_are_not_yet_complete(model: Model, said: list[str], tmp_path: Path) -> None:
+    partial = tmp_path / "out.jsonl.partial"
+    partial.write_text('{"text": "a"}\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"partial, which is written first, is the input file"):
+        answer_lines(model, str(partial), out=tmp_path / "out.jsonl", written={"format": "jsonl"}, say=said.append)
+    assert partial.read_text("utf-8") == '{"text": "a"}\n'
+
+
+def test_nor_the_file_that_is_the_standard_input(
+    model: Model, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("a\n", "utf-8")
+    with file.open(encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        with pytest.raises(ConfigError, match="is the input file"):
+            answer_lines(model, "-", out=file, say=said.append)
+        answer_lines(model, "-", out=tmp_path / "out.jsonl", say=said.append)
+    assert file.read_text("utf-8") == "a\n"
+    assert answered(tmp_path / "out.jsonl") == ["a"]
 
 
 def test_what_was_answered_before_an_interruption_is_kept(

@@ -145,7 +145,7 @@ def evaluate(
     precision: PrecisionName = None,
     extension: Extensions = None,
 ) -> None:
-    """Score a model on new labelled files, with 95 % intervals from a bootstrap over the rows."""
+    """Score a model on new labelled files, with 95 % intervals (bootstrap over the rows), and note what seems wrong."""
     del extension
     from polytask.api import evaluate as run_evaluation
     from polytask.tables import console, show_scores
@@ -159,7 +159,10 @@ def evaluate(
         output = {"scores": evaluation.scores, "intervals": evaluation.intervals} if intervals else evaluation.scores
         typer.echo(json.dumps(output, indent=1, ensure_ascii=False, allow_nan=False))
     else:
-        show_scores({"score": evaluation.scores}, {}, console(), {"score": evaluation.intervals}, every=every)
+        intervals_by_split = {"score": evaluation.intervals}
+        show_scores({"score": evaluation.scores}, {}, console(), intervals_by_split, rows=evaluation.rows, every=every)
+    for note in evaluation.notes:
+        say(f"Note: {note.place}: {note.message}")
 
 
 @app.command(rich_help_panel=USE)

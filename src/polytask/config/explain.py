@@ -190,7 +190,7 @@ def _shape_hint(path: Path_, value: Any) -> str:  # noqa: ANN401
         rows = "files" if isinstance(value, str) else "files or rows"
         return f"; name the {rows} by split: `data: {{train: FILE, dev: 0.1}}`"
     if path[2] == "label" and isinstance(value, list):
-        return "; a task learns one column, so give each column a task of its own"
+        return "; a task learns one column, so give each column a task of its own (for 0 and 1: or `type: multilabel`)"
     if path[2] == "text" and isinstance(value, list):
         return "; for a pair of texts give `text_pair: [FIRST, SECOND]` in place of `text`"
     return ""

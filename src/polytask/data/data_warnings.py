@@ -53,17 +53,31 @@ class Finding:
 
 
 def merged(findings: Iterable[Finding]) -> list[DataWarning]:
-    """Turn findings into notes: one for all splits with the same finding."""
+    """Turn findings into notes: one for all splits with the same finding.
+
+    Splits that are parts of one file find the same cases in it, which count once.
+    """
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.tasks, finding.text, finding.tail), []).append(finding)
     notes: list[DataWarning] = []
     for (tasks, text, tail), group in alike.items():
-        counts = listed([finding.count for finding in group])
+        counts = listed([finding.count for finding in _different(group)])
         splits = listed([finding.split for finding in group])
         message = text.replace("{count}", counts).replace("{first}", group[0].first) + tail
         notes.append(DataWarning(f"{splits} of {tasks}", message))
     return notes
+
+
+def _different(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings without those of the same cases, which have the first place and the count in common."""
+    seen: set[tuple[str, str]] = set()
+    different: list[Finding] = []
+    for finding in findings:
+        if not finding.first or (finding.first, finding.count) not in seen:
+            different.append(finding)
+        seen.add((finding.first, finding.count))
+    return different
 
 
 def listed(items: Sequence[str]) -> str:
@@ -77,13 +91,17 @@ def few(items: Sequence[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def label_findings(split: Split, task: Task, stats: LabelStats) -> Iterator[Finding]:
-    """Yield findings about a task's labels in one split."""
+def label_findings(split: Split, task: Task, stats: LabelStats, *, trained: bool = False) -> Iterator[Finding]:
+    """Yield findings about a task's labels in one split.
+
+    Args:
+        trained: whether a trained model is scored on the split, so that facts about the task itself are known.
+    """
 
     def finding(text: str, count: str = "", first: str = "", tail: str = "") -> Finding:
         return Finding(split, task.name, text, count, first, tail)
 
-    yield from (finding("", tail=note) for note in task.notes_on(stats))
+    yield from (finding("", tail=note) for note in (task.unreachable if trained else task.notes_on)(stats))
     if stats.scheme:
         yield finding("", tail=stats.scheme)
     if stats.repaired:
@@ -117,6 +135,8 @@ def _unseen(task: Task, stats: LabelStats, labels: Iterable[str]) -> list[str]:
     for label in labels:
         meant = trained.get(spellings[label])
         mend = "" if meant is None else f"; write it as in training: {meant!r}"
+        if not mend and task.level == "row" and label.casefold() in SAYS_NOTHING:
+            mend = "; if it means not labelled, leave its cells empty"
         descriptions.append(f"{label} ({stats.labels[label]}, the first at {stats.places.get(label, '')}{mend})")
     return descriptions
 

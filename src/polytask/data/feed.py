@@ -11,11 +11,11 @@ from typing import Any
 from polytask.classes import ClassNames
 from polytask.data.cache import file_digest, key_of
 from polytask.data.files import ReadingNotes
-from polytask.data.paths import files_of, split_named
+from polytask.data.paths import files_of, saved_dataset, split_named
 from polytask.data.readers import read_file, sentences
 from polytask.errors import ConfigError, DataError, nearest
 from polytask.options import DataOptions, FileOptions
-from polytask.regular import is_file
+from polytask.regular import is_file, is_folder
 from polytask.tasks import TASKS, TaskOptions
 from polytask.terms import Inputs, Split
 
@@ -189,6 +189,9 @@ def load_hub(feed: Feed, part: str) -> Any:  # noqa: ANN401
                 feed.hub, feed.config, split=part, keep_default_na=False, na_values=[""], na_filter=True
             )
     except (ValueError, OSError, RuntimeError, DatasetsError) as error:
+        saved = saved_dataset(Path(feed.hub)) if is_folder(feed.hub) else None
+        if saved is not None and not is_file(Path(feed.hub, "dataset_dict.json")):
+            raise DataError(saved) from None
         problem = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
         raise DataError(
             f"hub dataset {feed.hub!r}, split {part!r}: {problem}; "

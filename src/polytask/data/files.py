@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from polytask.data.encodings import likely_encodings
 from polytask.data.paths import format_of
 from polytask.errors import DataError
 from polytask.options import FileOptions, Format
@@ -65,18 +66,21 @@ _BINARY, _FEWEST_BYTES = 0.3, 256
 _GZIP = b"\x1f\x8b"
 
 
-def _likely_encoding(line: bytes) -> str:
-    """Return the encoding that bytes which are not UTF-8 look most like.
+@dataclass(frozen=True)
+class LikelyEncoding:
+    """What the encoding of a file that is not UTF-8 may be.
 
-    Frequent Chinese characters and Korean syllables are pairs of high bytes, with first bytes in different ranges;
-    Cyrillic letters are runs of bytes from 0xc0; western European letters are single high bytes.
+    Attributes:
+        name: the most likely encoding that can decode the whole file; None if there is none.
+        other: the next most likely one; None if there is none.
+        line: the first line that is not UTF-8, decoded; empty without an encoding.
+        damaged: whether the file is UTF-8 except for some lines.
     """
-    high = sum(byte >= 0x80 for byte in line)
-    pairs = re.findall(rb"[\xb0-\xd7][\xa1-\xfe]", line)
-    if high > 3 and 2 * len(pairs) > 0.75 * high:
-        return "euc-kr" if all(pair[0] <= 0xC8 for pair in pairs) else "gb18030"
-    in_runs = sum(map(len, re.findall(rb"[\xc0-\xff]{3,}", line)))
-    return "cp1251" if in_runs > 0.6 * high else "cp1252"
+
+    name: str | None = None
+    other: str | None = None
+    line: str = ""
+    damaged: bool = False
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -169,11 +173,8 @@ class DataFile:
             self.remarks.add(_MARKS, self.place(number))
         return line.lstrip(_MARK)
 
-    def likely_encoding(self) -> tuple[str, str] | None:
-        """Return the most likely encoding of a file that is not UTF-8, and one of its lines decoded with it.
-
-        None if the file is UTF-8 or damaged UTF-8, or if the most likely encoding cannot decode all of it.
-        """
+    def likely_encoding(self) -> LikelyEncoding | None:
+        """Return what the encoding of a file may be that is not UTF-8; None if it is, or cannot be read again."""
         sample: list[bytes] = []
         strange = usual = 0
         try:
@@ -186,14 +187,25 @@ class DataFile:
                 strange += 1
                 if strange <= _STRANGE_LINES:
                     sample.append(line)
-            if not strange or usual > _USUAL * strange:
+            if not strange:
                 return None
-            encoding = _likely_encoding(b"".join(sample))
-            for line in self._bytes():
-                line.decode(encoding)
+            if usual > _USUAL * strange:
+                return LikelyEncoding(damaged=True)
+            able = [name for name in likely_encodings(b"".join(sample)) if self._decodes(name)]
         except (*_UNREADABLE, DataError):
             return None
-        return encoding, sample[0].decode(encoding).strip()
+        if not able:
+            return LikelyEncoding()
+        return LikelyEncoding(able[0], next(iter(able[1:]), None), sample[0].decode(able[0]).strip())
+
+    def _decodes(self, encoding: str) -> bool:
+        """Whether an encoding can decode all lines."""
+        try:
+            for line in self._bytes():
+                line.decode(encoding)
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def _bytes(self) -> Iterator[bytes]:
         with self._opened() as stream:
@@ -242,17 +254,8 @@ class DataFile:
 
     def _unreadable(self, number: int, error: Exception) -> str:
         place = self.place(number)
-        if isinstance(error, UnicodeDecodeError) and self.options.encoding is None:
-            likely = _likely_encoding(error.object)
-            return (
-                f"{place}: byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8, or name its "
-                f"encoding next to the path, such as `encoding: {likely}` (on a command line: --written "
-                f"encoding={likely})"
-            )
         if isinstance(error, UnicodeDecodeError):
-            return (
-                f"{place}: found bytes that are not {self.options.encoding} ({error.reason}); give another `encoding`"
-            )
+            return f"{place}: {self._undecodable(error)}"
         if isinstance(error, _TooLong):
             return (
                 f"{place}: the line has more than {MOST_LINE_BYTES:,} bytes; write one text per line, and check "
@@ -261,6 +264,21 @@ class DataFile:
         if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
             return f"{self.path}: not a complete gzip file ({error}); create it again, or unpack it"
         return f"{self.path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+
+    def _undecodable(self, error: UnicodeDecodeError) -> str:
+        """Return what is wrong with a line that cannot be decoded, and what to do."""
+        likely = self.likely_encoding()
+        name = None if likely is None else likely.name
+        such = "" if name is None else f", such as `encoding: {name}` (on a command line: --written encoding={name})"
+        if self.options.encoding is not None:
+            return f"found bytes that are not {self.options.encoding} ({error.reason}); give another `encoding`{such}"
+        byte = f"byte {error.start + 1} of the line is not UTF-8"
+        if likely is not None and likely.damaged:
+            return (
+                f"{byte} (0x{error.object[error.start]:02x}), but other lines of the file are: correct this place, or "
+                "save the file as UTF-8 again"
+            )
+        return f"{byte}; save the file as UTF-8, or name its encoding next to the path{such or ' (`encoding`)'}"
 
 
 class _TooLong(Exception):

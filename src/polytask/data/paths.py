@@ -31,11 +31,14 @@ _OF_TOOLS = {
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), _UNPACK),
     **dict.fromkeys((".xml", ".html", ".htm", ".xmi"), _MARKUP),
 }  # fmt: skip
-_SPLIT_NAMES = re.compile(r"(?:^|[^a-z])(train|dev|validation|valid|val|test|eval)(?:[^a-z]|$)")
-_SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "eval": "dev"}
-# Further words for a split that are unusual in file names.
-_SPLIT_WORDS = {"training": "train", "development": "dev", "testing": "test"}
-_SPLITS: dict[str, Split] = {"train": "train", "dev": "dev", "test": "test"}
+_SPLITS: dict[str, Split] = {
+    "training": "train", "train": "train",
+    "development": "dev", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "eval": "dev",
+    "testing": "test", "test": "test",
+}  # fmt: skip
+_SPLIT_NAMES = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
+# Files that `save_to_disk` of datasets writes for several splits, and for one.
+_SAVED_SPLITS, _SAVED = "dataset_dict.json", ("dataset_info.json", "state.json")
 
 
 def format_of(path: Path) -> Format:
@@ -47,7 +50,7 @@ def format_of(path: Path) -> Format:
     if suffix.lower() in _TABLES:
         raise DataError(f"{path}: a spreadsheet, which is not read; open it in its program and save it as CSV in UTF-8")
     if suffix.lower() in _OF_TOOLS:
-        raise DataError(f"{path}: {_OF_TOOLS[suffix.lower()]}")
+        raise DataError(saved_dataset(path) or f"{path}: {_OF_TOOLS[suffix.lower()]}")
     if suffix.lower() == ".txt":
         raise DataError(
             f"{path}: the extension .txt does not say what the file holds; rename the file to .csv (cells with "
@@ -75,11 +78,11 @@ def _suffix(path: Path) -> str:
 def split_in(name: str) -> tuple[Split, tuple[int, int]] | None:
     """Return the split that a name contains, and the span of its word in the name; None if it contains none.
 
-    >>> split_in("reviews-valid"), split_in("training")
-    (('dev', (8, 13)), None)
+    >>> split_in("reviews-valid"), split_in("training"), split_in("trainers")
+    (('dev', (8, 13)), ('train', (0, 8)), None)
     """
     match = _SPLIT_NAMES.search(name.lower())
-    return None if match is None else (_SPLITS[_SAME_SPLIT.get(match[1], match[1])], match.span(1))
+    return None if match is None else (_SPLITS[match[1]], match.span(1))
 
 
 def split_named(value: object) -> Split | None:
@@ -89,7 +92,6 @@ def split_named(value: object) -> Split | None:
     ('dev', 'train', None)
     """
     name = str(value).strip().lower()
-    name = _SPLIT_WORDS.get(name, name)
     match = split_in(name)
     return match[0] if match is not None and match[1] == (0, len(name)) else None
 
@@ -133,7 +135,28 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(item for item in folder.iterdir() if item.is_file() and not item.name.startswith((".", "_")))
 
 
+def saved_dataset(path: Path) -> str | None:
+    """Return what to do with a folder that `save_to_disk` of datasets wrote, or a file in it; None for other paths."""
+    folder = path if is_folder(path) else path.parent
+    if all(is_file(folder / name) for name in _SAVED) and is_file(folder.parent / _SAVED_SPLITS):
+        folder = folder.parent
+    if is_file(folder / _SAVED_SPLITS):
+        return (
+            f"{path}: a dataset that `save_to_disk` wrote; name its folder in a configuration: "
+            f"`data: {{hub: {folder}}}`, or write its splits as parquet (`to_parquet`)"
+        )
+    if all(is_file(folder / name) for name in _SAVED) and any(folder.glob("*.arrow")):
+        return (
+            f"{path}: one split of a dataset, which `save_to_disk` wrote; write it as parquet: "
+            "datasets.load_from_disk(FOLDER).to_parquet(FILE)"
+        )
+    return None
+
+
 def _files_in(folder: Path) -> list[str]:
+    saved = saved_dataset(folder)
+    if saved is not None:
+        raise DataError(saved)
     files = _visible(folder)
     data_files = [item for item in files if _suffix(item).lower() in EXTENSIONS]
     if not data_files:
@@ -141,11 +164,7 @@ def _files_in(folder: Path) -> list[str]:
             f"{folder}: the folder holds no data file (looked for {', '.join(EXTENSIONS)}); name the files, or a "
             "pattern such as folder/*.txt with `format`"
         )
-    splits = {
-        _SAME_SPLIT.get(name, name): item.name
-        for item in data_files
-        for name in _SPLIT_NAMES.findall(item.name.lower())
-    }
+    splits = {_SPLITS[name]: item.name for item in data_files for name in _SPLIT_NAMES.findall(item.name.lower())}
     if len(splits) > 1:
         raise DataError(
             f"{folder}: the folder holds files of several splits ({', '.join(sorted(splits.values()))}); name a file, "

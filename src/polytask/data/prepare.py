@@ -169,6 +169,23 @@ def _shared_token_warnings(place: str, task: Task, source: Source) -> Iterator[D
     yield DataWarning(place, text)
 
 
+def notes_on_scored_rows(
+    tables: Sequence[DataTable], sources: Sequence[Source], tasks: Mapping[str, Task], tokens: Tokenization
+) -> list[DataWarning]:
+    """Return the notes that `check` gives on a test split, for rows that a trained model is scored on."""
+    encoded: dict[Split, tuple[Source, ...]] = {"test": tuple(sources)}
+    labels = [(tasks[name], stats) for table in tables for name, stats in table.label_stats.items() if stats.present]
+    return [
+        *merged(finding for table in tables for finding in _row_findings("test", table)),
+        *merged(found for task, stats in labels for found in label_findings("test", task, stats, trained=True)),
+        *merged(finding for table in tables for finding in contradictions("test", table)),
+        *merged(finding for table in tables for finding in short_spans("test", table)),
+        *truncation_warnings(encoded, tokens.max_tokens),
+        *shared_token_warnings(encoded, tasks),
+        *unknown_warnings(encoded, tokens.unknown, tokens),
+    ]
+
+
 def _notes(tables: Mapping[Split, tuple[DataTable, ...]], tasks: Mapping[str, Task]) -> Iterator[DataWarning]:
     yield from merged(finding for split in SPLITS for table in tables[split] for finding in _row_findings(split, table))
     for name, task in tasks.items():

@@ -68,7 +68,8 @@ def require_characters(
         if fits(words, [_in_characters(text, span, unit) for span in silent]):
             raise ValueError(
                 f"the spans are not whole words if they count characters, but are if they count {description}; give "
-                f"`offsets: {unit}` next to the path, or `offsets: characters` if they are right as they are"
+                f"`offsets: {unit}` next to the path (on a command line: --written offsets={unit}), or `offsets: "
+                "characters` if they are right as they are"
             )
 
 

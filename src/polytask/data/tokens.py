@@ -114,6 +114,13 @@ class Tokenization:
         added = self._backend.get_added_tokens_decoder()
         return frozenset(number for number, token in added.items() if token.special)
 
+    @cached_property
+    def unknown(self) -> int | None:
+        """The id of the token in place of text that the vocabulary does not cover; None if it covers everything."""
+        model = json.loads(self._plain)["model"]
+        token = model.get("unk_token")
+        return model.get("unk_id") if token is None else self._backend.token_to_id(token)
+
     def knows(self, ids: Sequence[int] | NDArray[Any]) -> bool:
         """Whether a text has any known token, apart from special tokens."""
         return not self._special.issuperset(np.asarray(ids).tolist())

@@ -15,7 +15,9 @@ from polytask.init.column import Column, columns_of
 from polytask.init.label import judge_label
 from polytask.init.sample import Sample
 from polytask.init.tagged import ByToken, TagColumn, find_tagging, sentence_column
+from polytask.init.text import scalar
 from polytask.tasks.cells import brief
+from polytask.tasks.indicators import mark_in
 from polytask.tasks.joined_labels import ALL_SEPARATORS
 from polytask.terms import Split
 
@@ -35,7 +37,7 @@ _ENDS = (("1", "2"), ("a", "b"), ("_left", "_right"), ("_first", "_second"))
 _OF_NUMBERS = ("regression", "ordinal")
 # Task types at word level, with the option that names their label column.
 _OF_WORDS = {"tagging": "tags", "spans": "spans"}
-# So many columns of 0 and 1 may be the labels of one multi-label task.
+# So many columns of marks may be the labels of one multi-label task.
 _FEWEST_BINARY = 3
 # Maximum number of different words in a column of splits.
 _MOST_SPLIT_WORDS = 6
@@ -145,22 +147,27 @@ def outline(sample: Sample) -> TableOutline:
 
 
 def _with_hint_to_multilabel(proposals: Sequence[Proposal], columns: Mapping[str, Column]) -> list[Proposal]:
-    """Add a comment to the first of several columns of 0 and 1, which may be the labels of one multi-label task."""
+    """Add a comment to the first of several columns of marks, which may be the labels of one multi-label task."""
     binary = [
         proposal.column
         for proposal in proposals
-        if proposal.column in columns and set(columns[proposal.column].labels or ()) == {"0", "1"}
+        if proposal.column in columns and _holds_marks(columns[proposal.column])
     ]
     if len(binary) < _FEWEST_BINARY:
         return list(proposals)
     hint = (
-        f"; {len(binary)} columns hold 0 and 1, and each is a task of its own here; as one `type: multilabel`, write "
-        'the names of those with 1 into one column, as a list: ["a", "b"]'
+        f"; {len(binary)} columns hold two marks such as 0 and 1, and each is a task of its own here; they can be the "
+        f"labels of one task: `type: multilabel`, `label: [{', '.join(map(scalar, binary))}]`"
     )
     return [
         replace(proposal, why=proposal.why + hint) if proposal.column == binary[0] else proposal
         for proposal in proposals
     ]
+
+
+def _holds_marks(column: Column) -> bool:
+    """Whether a column holds 0 and 1, false and true, or no and yes."""
+    return {mark_in(label) for label in column.labels or ()} == {False, True} and column.distinct == 2
 
 
 def _split_column(sample: Sample, columns: Mapping[str, Column]) -> tuple[str, frozenset[Split]] | None:

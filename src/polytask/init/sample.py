@@ -13,15 +13,13 @@ from polytask.data.files import DataFile
 from polytask.data.paths import require_file
 from polytask.data.readers import rows_of
 from polytask.errors import DataError
-from polytask.options import FileOptions
+from polytask.options import LabelledFileOptions
 from polytask.tabular import cells_of
 
 # Number of sampled rows: from the whole file, and from its beginning.
 MOST_ROWS = 5000
 FIRST_ROWS = 2000
 _SEPARATORS = ",;\t|"
-# The encoding that is most easily confused with each of these.
-_OTHERS = {"cp1252": "cp1250", "cp1251": "koi8-r", "gb18030": "big5", "euc-kr": "gb18030"}
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -38,7 +36,7 @@ class Sample:
     """
 
     path: Path
-    written: FileOptions
+    written: LabelledFileOptions
     count: int
     rows: list[dict[str, Any]]
     first: list[dict[str, Any]]
@@ -55,7 +53,7 @@ class Sample:
         return list(dict.fromkeys(name for row in (*self.first[:100], *self.rows) for name in row))
 
 
-def read_sample(path: Path, options: FileOptions) -> Sample:
+def read_sample(path: Path, options: LabelledFileOptions) -> Sample:
     """Read a whole file and keep a sample. Raises DataError if the file cannot be read or has no rows."""
     require_file(path)
     options, guess = _with_encoding(path, options)
@@ -77,7 +75,7 @@ def read_sample(path: Path, options: FileOptions) -> Sample:
     return Sample(path, written, count, rows, first, guess)
 
 
-def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, written: LabelledFileOptions) -> Iterator[dict[str, Any]]:
     for number, row in rows_of(DataFile(path, written)):
         try:
             yield cells_of(row)
@@ -85,7 +83,7 @@ def _rows(path: Path, written: FileOptions) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}:{number}: a value is nested too deeply") from None
 
 
-def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
+def _with_encoding(path: Path, options: LabelledFileOptions) -> tuple[LabelledFileOptions, str]:
     """Add the encoding according to the byte order mark or the bytes, and return a note for the user."""
     if options.encoding is not None or DataFile(path, options).format == "parquet":
         return options, ""
@@ -95,14 +93,14 @@ def _with_encoding(path: Path, options: FileOptions) -> tuple[FileOptions, str]:
     if marked is not None and not head.startswith(b"\xff\xfe\x00\x00"):
         return options.model_copy(update={"encoding": marked}), ""
     likely = DataFile(path, options).likely_encoding()
-    if likely is None:
+    if likely is None or likely.name is None:
         return options, ""
-    encoding, line = likely
+    such = "with --written encoding=NAME" if likely.other is None else f"such as --written encoding={likely.other}"
     guess = (
-        f"{path.name} is not UTF-8 and is read as {encoding}, the most likely encoding: {_around_letter(line)!r}; "
-        f"if letters in this text are wrong, name another one, such as --written encoding={_OTHERS[encoding]}"
+        f"{path.name} is not UTF-8 and is read as {likely.name}, the most likely encoding: "
+        f"{_around_letter(likely.line)!r}; if letters in this text are wrong, name another one, {such}"
     )
-    return options.model_copy(update={"encoding": encoding}), guess
+    return options.model_copy(update={"encoding": likely.name}), guess
 
 
 def _around_letter(line: str) -> str:
@@ -112,7 +110,7 @@ def _around_letter(line: str) -> str:
     return line[start : start + 50]
 
 
-def _written(path: Path, options: FileOptions) -> FileOptions:
+def _written(path: Path, options: LabelledFileOptions) -> LabelledFileOptions:
     """Add the options about the format that the first lines show."""
     detected: dict[str, Any] = {}
     form = DataFile(path, options).format

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from polytask.data.paths import EXTENSIONS, find_format, split_in
+from polytask.data.paths import EXTENSIONS, find_format, saved_dataset, split_in
 from polytask.errors import DataError
 from polytask.terms import Split
 
@@ -76,6 +76,9 @@ def _attach(files: dict[Split, list[Path]], data_sets: list[DataSet]) -> None:
 
 
 def _files_of(path: Path) -> list[Path]:
+    saved = saved_dataset(path) if path.is_dir() or path.suffix == ".json" else None
+    if saved is not None:
+        raise DataError(saved)
     if not path.is_dir():
         return [path]
     visible = sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith((".", "_")))

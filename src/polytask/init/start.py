@@ -19,7 +19,7 @@ from polytask.init.proposal import Proposal, TableOutline, outline
 from polytask.init.sample import Sample, read_sample
 from polytask.init.splits import DataSet, data_sets
 from polytask.init.text import TaskDraft, as_yaml, scalar
-from polytask.options import FileOptions, is_name, read_file_options
+from polytask.options import LabelledFileOptions, is_name, read_file_options
 from polytask.regular import is_folder
 from polytask.tasks.labels import cell_text, says_nothing
 from polytask.terms import Split
@@ -88,7 +88,7 @@ def init(
         raise OutputError(f"{path}: this is one of the data files; name another file with --out")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}; create it, or name another file with --out")
-    file_options = read_file_options(written or {})
+    file_options = read_file_options(LabelledFileOptions, written or {})
     if not files:
         raise DataError("found no file; name one, such as polytask init reviews.csv")
     tables = [_inspect(data_set, file_options) for data_set in data_sets([Path(file) for file in files])]
@@ -139,7 +139,7 @@ def _path(path: Path, base: Path) -> str:
     return str(path.resolve()) if relative.startswith(_FAR) else relative
 
 
-def _inspect(files: DataSet, options: FileOptions) -> _Table:
+def _inspect(files: DataSet, options: LabelledFileOptions) -> _Table:
     samples: dict[Split, list[Sample]] = {
         split: [read_sample(path, options) for path in listed] for split, listed in files.files.items()
     }
@@ -253,7 +253,7 @@ def _data(table: _Table, proposal: Proposal, share: float, base: Path) -> tuple[
     if "test" not in data:
         notes.append("without a test file there are only dev scores, and the model is chosen by them")
     sample = table.samples["train"][0]
-    options = {key: value for key, value in sample.written.to_key().items() if value is not None}
+    options = {key: value for key, value in sample.written.to_key().items() if value}
     options |= proposal.written
     if table.outline.sentence is not None:
         options["sentence"] = table.outline.sentence

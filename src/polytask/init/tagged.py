@@ -14,6 +14,7 @@ from polytask.data.words import join_words
 from polytask.errors import DataError
 from polytask.init.column import Column
 from polytask.init.sample import Sample
+from polytask.options import Offsets
 from polytask.tasks.bio import spans as flat_spans
 from polytask.tasks.cells import brief
 from polytask.tasks.nested import spans_of as nested_spans
@@ -239,8 +240,9 @@ def _spans(sample: Sample, column: Column, main: str | None) -> TagColumn | str 
         return None
     rows = [(row.get(main or ""), row.get(column.name)) for row in sample.rows]
     rows = [(text, cell) for text, cell in rows if cell not in (None, "") and isinstance(text, str)]
-    flat = _labels_of(rows, nested=False)
-    labels = flat if isinstance(flat, Counter) else _labels_of(rows, nested=True)
+    offsets = sample.written.offsets
+    flat = _labels_of(rows, offsets, nested=False)
+    labels = flat if isinstance(flat, Counter) else _labels_of(rows, offsets, nested=True)
     if not isinstance(labels, Counter):
         # Lists of something else fail too; a column is taken for spans if one of them could be read.
         return f"character spans, one of which cannot be read: {labels}" if labels else None
@@ -254,11 +256,12 @@ def _spans(sample: Sample, column: Column, main: str | None) -> TagColumn | str 
     return TagColumn(column.name, None, options, texts, f"character spans: {counts}{shared}", nested=bool(shared))
 
 
-def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str] | str:
+def _labels_of(rows: Sequence[tuple[str, Any]], offsets: Offsets | None, *, nested: bool) -> Counter[str] | str:
     """Return the number of spans with each label in some cells, or a message if they cannot be read.
 
     Args:
         rows: texts with the cells of their spans.
+        offsets: unit of the spans' offsets.
 
     The message is empty if the cells do not hold spans.
     """
@@ -268,7 +271,7 @@ def _labels_of(rows: Sequence[tuple[str, Any]], *, nested: bool) -> Counter[str]
             spans = spans_in(cell, None)
             if spans is None:
                 return ""
-            tags = (nest_words if nested else tag_words)(text, spans, None, strict=False).tags
+            tags = (nest_words if nested else tag_words)(text, spans, None, strict=False, offsets=offsets).tags
         except ValueError as error:
             return f"{error} (text: {brief(text)})" if labels or _look_like_spans(cell) else ""
         labels.update(span.label for span in (nested_spans(tags) if nested else flat_spans(tags)))

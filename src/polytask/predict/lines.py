@@ -15,7 +15,7 @@ from polytask.errors import ConfigError, DataError
 from polytask.predict.columns import Columns
 from polytask.predict.predictor import Model, TextPrediction
 from polytask.predict.record import Record
-from polytask.predict.sink import columns_of, form_of, writing
+from polytask.predict.sink import columns_of, form_of, partial_path, writing
 from polytask.predict.source import PredictionSource
 from polytask.predict.spans import require_room, span_writer
 from polytask.progress import FileBar
@@ -81,6 +81,7 @@ def answer_lines(
         require_room(spans, () if columns is None else columns.keep)
     examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")
     source = PredictionSource.of(file, written)
+    _require_apart(source, out)
     places: deque[Place] = deque()
     records = _records(source, columns or Columns(), lambda: _chosen(model, tasks), places)
     size = source.size
@@ -100,6 +101,16 @@ def answer_lines(
         source.close()
     for remark in source.remarks.messages():
         say(f"note: {remark}")
+
+
+def _require_apart(source: PredictionSource, out: Path | None) -> None:
+    """Raise ConfigError if the predictions would be written over the input."""
+    if out is None:
+        return
+    if source.is_at(out):
+        raise ConfigError(f"out: {out} is the input file, which the predictions would replace; name another file")
+    if source.is_at(partial_path(out)):
+        raise ConfigError(f"out: {partial_path(out)}, which is written first, is the input file; name another file")
 
 
 def _chosen(model: Model, tasks: Sequence[str] | None) -> dict[str, Task]:
@@ -146,6 +157,7 @@ def _located(error: DataError, file: str, places: Sequence[Place]) -> str:
         message = f"{file}:{places[0].line}: {message}"
         if "holds no text for any" in message and places[0].columns:
             message += "; --text COLUMN names the column that holds the text"
-    if "`encoding" in message or "`format" in message or "`separator" in message or "`quoting" in message:
+    options = any(f"`{option}" in message for option in ("encoding", "format", "separator", "quoting"))
+    if options and "--written" not in message:
         message += " (here: --written KEY=VALUE, such as --written encoding=cp1252)"
     return message

@@ -8,14 +8,15 @@ from typing import Any, TypeAlias
 
 from polytask.data.words import find_words, join_words, split_words
 from polytask.errors import DataError
-from polytask.tabular import cells_of, plain
+from polytask.tabular import cells_of, is_nothing, plain
 from polytask.tasks import Task
 from polytask.tasks.cells import brief
 from polytask.tasks.multiple_choice import options_in
 from polytask.tasks.tagging import as_words
 from polytask.terms import WordSpan
 
-# A text, a pair of texts, or a row with the columns that the tasks were trained on.
+# A text, a pair of texts, or a row with the columns that the tasks were trained on. None, or NaN as in a DataFrame, in
+# place of a text is an empty text, as an empty cell of a csv file is.
 Record: TypeAlias = "str | tuple[str, str] | Mapping[str, Any]"
 
 
@@ -59,6 +60,8 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
             names_by_texts.setdefault(texts, []).append(name)
         else:
             tokens = _tokens(record, task, place)
+            if tokens is None and _is_null(record, task):
+                tokens = []
             if tokens is not None:
                 text, words = join_words(tokens)
                 names_by_texts.setdefault((text, None), []).append(name)
@@ -88,11 +91,25 @@ def _read(record: Any, place: str) -> Record:  # noqa: ANN401
     if isinstance(record, str):
         return str(record)
     if isinstance(record, tuple) and len(record) == 2:
-        return record[0], record[1]
+        return _text(record[0]), _text(record[1])
+    if record is None or is_nothing(record):
+        return ""
     kind = f"a list of {len(record)}" if isinstance(record, list | tuple) else brief(record)
     raise DataError(
         f"{place}: found {kind}; expected a text, a tuple of two texts, or a row (a mapping of columns to values)"
     )
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401
+    """Return an empty text in place of null; anything else unchanged."""
+    return "" if value is None or is_nothing(value) else value
+
+
+def _is_null(record: Record, task: Task) -> bool:
+    """Whether a row without a text for a task has a column for it, whose cell is null."""
+    columns = {task.options.inputs.first, "text"} if task.options.inputs.second is None else set[str]()
+    columns |= {task.options.tokens} if task.level == "word" else set()
+    return isinstance(record, Mapping) and not columns.isdisjoint(record)
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401
@@ -110,8 +127,10 @@ def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
         record: the record.
         queries: its encodings.
     """
-    if isinstance(record, str | tuple):
+    if isinstance(record, str):
         return record
+    if isinstance(record, tuple):
+        return _text(record[0]), _text(record[1])
     first = queries[0]
     return first.text if first.pair is None else (first.text, first.pair)
 
@@ -191,7 +210,8 @@ def _texts(record: Record, first: str, second: str | None, place: str) -> tuple[
         text = record.get(first, record.get("text"))
         texts = None if text is None else (text, None)
     else:
-        texts = (record[first], record[second]) if first in record and second in record else None
+        both = first in record and second in record
+        texts = (_text(record[first]), _text(record[second])) if both else None
     for text in texts or ():
         if not isinstance(text, str) and (text is not None or second is not None):
             raise DataError(f"{place}: found {text!r}; a text is expected")

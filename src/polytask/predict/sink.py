@@ -180,6 +180,11 @@ class ParquetWriter(TableWriter):
 WRITERS: dict[Form, type[Writer]] = {"jsonl": JsonLinesWriter, "csv": CsvWriter, "parquet": ParquetWriter}
 
 
+def partial_path(out: Path) -> Path:
+    """Return the path at which predictions are written until they are complete."""
+    return out.with_name(f"{out.name}.partial")
+
+
 @contextmanager
 def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Callable[[str], None]) -> Generator[Writer]:
     """Yield a writer into OUT.partial, which is renamed to OUT when it is complete."""
@@ -190,7 +195,7 @@ def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Calla
         sys.stdout.flush()
         return
     WRITERS[form].require_packages()
-    partial = out.with_name(f"{out.name}.partial")
+    partial = partial_path(out)
     try:
         stream = _open(partial, form, packed=out.suffix.lower() == ".gz")
     except OSError as error:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from polytask.data.files import DataFile, ReadingNotes
 from polytask.data.paths import find_format, require_file
 from polytask.data.readers import read_objects, rows_of
 from polytask.errors import DataError, MissingExtra, missing_extra
-from polytask.options import Format, read_file_options
+from polytask.options import FileOptions, Format, read_file_options
 from polytask.regular import is_file, is_there
 
 # Line number (row number in Parquet), and a text or the columns of a row.
@@ -62,7 +63,7 @@ class PredictionSource(DataFile):
         if name != STDIN and not is_there(path):
             _require_no_text(path)
             require_file(path)
-        return cls(path, read_file_options(options), ReadingNotes(), refused, texts)
+        return cls(path, read_file_options(FileOptions, options), ReadingNotes(), refused, texts)
 
     @property
     def known_format(self) -> Format | None:
@@ -84,6 +85,14 @@ class PredictionSource(DataFile):
     @property
     def _is_file(self) -> bool:
         return str(self.path) != STDIN and is_file(self.path)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a path leads to this file (or to the one that is the standard input), also by a link."""
+        try:
+            own = os.fstat(sys.stdin.fileno()) if str(self.path) == STDIN else self.path.stat()
+            return stat.S_ISREG(own.st_mode) and os.path.samestat(own, path.stat())
+        except (OSError, ValueError, AttributeError):  # nothing is there, or stdin has been replaced by an object
+            return False
 
     def open(self) -> io.BufferedReader:
         """Open the file, or stdin. Raises DataError if something that can be read only once is opened again."""

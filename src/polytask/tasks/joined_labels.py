@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from polytask.tasks.cells import parts_of
+from polytask.tasks.label_stats import LabelStats
+
 # Separators that hardly occur in the name of one label, and those that do: C#, sci/tech, A+.
 SEPARATORS = ",;|\n\uff0c\u3001\uff1b"
 IN_NAMES = "#/+"
@@ -103,3 +106,34 @@ def _all_numbers(parts: Iterable[str]) -> bool:
 def _advice(separator: str) -> str:
     options = "" if separator == "," else f" with `separator: {json.dumps(separator, ensure_ascii=False)}`"
     return f"if a text can have several, use `type: multilabel`{options}"
+
+
+def require_apart(stats: LabelStats, separator: str) -> None:
+    """Raise ValueError if labels of a multilabel task, whose text cells were split, look like several joined ones."""
+    labels = set(stats.labels)
+    for other in SEPARATORS.replace(separator, ""):
+        joined = sorted(label for label in labels if other in label)
+        parts = [part.strip() for label in joined for part in label.split(other)]
+        if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
+            raise _seems_several(joined[0], other, separator)
+    for label in sorted(label for label in labels if separator in label):
+        parts = parts_of(label, separator)
+        if parts and labels.issuperset(parts):
+            other = next((mark for mark in ";|" if mark not in label), "\n")
+            raise ValueError(
+                f"the label {label!r} of a list would be split at {separator!r} in a text cell, and its parts "
+                f'are labels too; write `separator: {json.dumps(other)}` next to `label`, or `separator: "'
+                f'{separator}"` if text cells hold several labels'
+            )
+    for other in IN_NAMES if stats.longest == 1 else "":
+        found = joined_labels(sorted(labels), other)
+        if found is not None:
+            raise _seems_several(found[0], other, separator)
+
+
+def _seems_several(label: str, other: str, separator: str) -> ValueError:
+    return ValueError(
+        f"the label {label!r} seems to be several, joined by {other!r}, since its parts occur in other rows too; write "
+        f'`separator: {json.dumps(other, ensure_ascii=False)}` next to `label`, or `separator: "{separator}"` if it is '
+        "one label"
+    )

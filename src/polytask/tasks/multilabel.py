@@ -7,16 +7,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
 from polytask.tasks.cells import brief, choices_in, listed, parts_of
-from polytask.tasks.joined_labels import IN_NAMES, SEPARATORS, joined_labels
+from polytask.tasks.indicators import labels_in_columns, labels_in_list
+from polytask.tasks.joined_labels import require_apart
 from polytask.tasks.label_stats import LabelStats
 from polytask.tasks.labels import label_text, says_nothing
 from polytask.tasks.question import Probabilities, TypedQuestion, truth_of
@@ -42,7 +43,11 @@ class MultilabelOptions(CalibratedOptions):
     """Options of a multi-label task."""
 
     type: Literal["multilabel"]  # pyright: ignore[reportIncompatibleVariableOverride]
-    label: str = Field(default="labels", description="column that holds a list, or labels joined by `separator`")
+    label: str | tuple[str, ...] = Field(
+        default="labels",
+        description="column that holds a list, or labels joined by `separator`; or a list of columns, one for each "
+        "label, that hold 0 or 1",
+    )
     separator: str = Field(default=",", min_length=1, description="separator of several labels in one text cell")
     classes: Names = Field(
         default=(), description="names of the labels, in order, if each row marks all of them with 1 or 0"
@@ -71,6 +76,28 @@ class MultilabelOptions(CalibratedOptions):
                 f"found {value!r}, which `unlabelled` names too: a row is either not labelled or has no label"
             )
         return value
+
+    @model_validator(mode="after")
+    def _columns_are_labels(self) -> Self:
+        if isinstance(self.label, str):
+            return self
+        if len(self.label) < 2 or len(set(self.label)) < len(self.label):
+            raise ValueError(
+                f"found label: [{', '.join(self.label)}]; name two or more different columns, one for each label, or "
+                "without brackets the column of a list"
+            )
+        defaults = type(self).model_fields
+        given = [name for name in ("separator", "classes", "no_label") if getattr(self, name) != defaults[name].default]
+        if given:
+            raise ValueError(
+                f"found {given[0]}, which is about the cells of one column, and a column for each label; leave it out"
+            )
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The labels that the options name; empty if the rows do."""
+        return self.classes if isinstance(self.label, str) else self.label
 
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "accuracy")
     learning: ClassVar[tuple[str, ...]] = ("threshold", "class_weights", "label_smoothing")
@@ -101,10 +128,14 @@ class Multilabel(Task):
 
     @classmethod
     def columns(cls, options: MultilabelOptions) -> tuple[str, ...]:
-        return (options.label,)
+        return (options.label,) if isinstance(options.label, str) else options.label
 
     @classmethod
     def read(cls, options: MultilabelOptions, row: Row, stats: LabelStats) -> Label:
+        if not isinstance(options.label, str):
+            marked = labels_in_columns(row, options.label, options)
+            stats.labels.update(marked or ())
+            return None if marked is None else sorted(marked)
         value = row.get(options.label)
         if says_nothing(value, options):
             return None
@@ -118,7 +149,7 @@ class Multilabel(Task):
             return [soft_text(shares)]
         value = _items(value, options, stats)
         if options.classes:
-            value = _of_marks(value, options.classes)
+            value = labels_in_list(value, options.classes)
         stats.shortest = min(len(value), len(value) if stats.shortest is None else stats.shortest)
         stats.longest = max(len(value), stats.longest)
         labels = sorted({stats.label(item) for item in value})
@@ -153,6 +184,10 @@ class Multilabel(Task):
         if any(count != stats.present for count in stats.labels.values()):
             return None
         return f"the labels {', '.join(sorted(stats.labels))}" if stats.labels else "no label at all"
+
+    def label_notes(self, stats: LabelStats) -> list[str]:
+        absent = [label for label in self.options.named if label not in stats.labels]
+        return [f"no training row has {', '.join(absent)}, which the model therefore cannot predict"] if absent else []
 
     def nothing_hint(self, label: str) -> str:
         word = json.dumps(label, ensure_ascii=False)
@@ -344,17 +379,6 @@ def _items(cell: Any, options: MultilabelOptions, stats: LabelStats) -> list[Any
     return items
 
 
-_MARKS = {"0": False, "1": True, "0.0": False, "1.0": True, "False": False, "True": True}
-
-
-def _of_marks(marks: list[Any], classes: tuple[str, ...]) -> list[Any]:
-    """Return the labels that a row marks with 1."""
-    booleans = [_MARKS.get(str(mark)) for mark in marks]
-    if len(marks) != len(classes) or None in booleans:
-        raise ValueError(f"found {brief(marks)}; `classes` names {len(classes)} labels, so a row is as many 0 and 1")
-    return [label for label, mark in zip(classes, booleans, strict=True) if mark]
-
-
 def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
     """Raise ValueError if the labels look like marks (0 and 1), or like several labels joined into one."""
     labels = set(stats.labels)
@@ -364,31 +388,5 @@ def _require_names(options: MultilabelOptions, stats: LabelStats) -> None:
             f"each row lists {stats.longest} times 0 or 1, which marks the labels that the row has; name the "
             "labels in their order: `classes: [first, second, ...]`"
         )
-    if not stats.joined or "separator" in options.model_fields_set:
-        return
-    for other in SEPARATORS.replace(options.separator, ""):
-        joined = sorted(label for label in labels if other in label)
-        parts = [part.strip() for label in joined for part in label.split(other)]
-        if joined and (any(part in labels for part in parts) or len(set(parts)) < len(parts)):
-            raise _seems_several(joined[0], other, options.separator)
-    for label in sorted(label for label in labels if options.separator in label):
-        parts = parts_of(label, options.separator)
-        if parts and labels.issuperset(parts):
-            other = next((mark for mark in ";|" if mark not in label), "\n")
-            raise ValueError(
-                f"the label {label!r} of a list would be split at {options.separator!r} in a text cell, and its parts "
-                f'are labels too; write `separator: {json.dumps(other)}` next to `label`, or `separator: "'
-                f'{options.separator}"` if text cells hold several labels'
-            )
-    for other in IN_NAMES if stats.longest == 1 else "":
-        found = joined_labels(sorted(labels), other)
-        if found is not None:
-            raise _seems_several(found[0], other, options.separator)
-
-
-def _seems_several(label: str, other: str, separator: str) -> ValueError:
-    return ValueError(
-        f"the label {label!r} seems to be several, joined by {other!r}, since its parts occur in other rows too; write "
-        f'`separator: {json.dumps(other, ensure_ascii=False)}` next to `label`, or `separator: "{separator}"` if it is '
-        "one label"
-    )
+    if stats.joined and "separator" not in options.model_fields_set:
+        require_apart(stats, options.separator)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
+from polytask.options import DataOptions
 from polytask.tasks.label_stats import LabelStats, Rereading
 from polytask.tasks.task_options import TaskOptions
 from polytask.terms import Label
@@ -83,10 +84,21 @@ class LabelReader(ABC):
         del stats
         yield from ()
 
+    def unreachable(self, stats: LabelStats) -> Iterator[str]:
+        """Yield notes for the user about known labels of a split that no prediction can equal."""
+        del stats
+        yield from ()
+
     @property
     def reading_options(self) -> Any:  # noqa: ANN401
         """The options with which other rows are read in the same way as the training rows."""
         return self.options
+
+    def read_from(self, data: DataOptions) -> Any:  # noqa: ANN401
+        """Return the options for reading other files; by default their offsets are in the unit of the training rows."""
+        if data.offsets is None:
+            data = data.model_copy(update={"offsets": self.options.data.offsets})
+        return self.reading_options.model_copy(update={"data": data})
 
     def only_label(self, stats: LabelStats) -> str | None:
         """Describe what all counted rows have in common, to complete `every row has ...`; None if they differ."""

@@ -143,9 +143,18 @@ class Spans(Task):
         return cls(name, options, classes, tuple(stats.labels[label] for label in classes), longest, overlap)
 
     def notes_on(self, stats: LabelStats) -> Iterator[str]:
-        beyond = sum(count for length, count in stats.lengths.items() if int(length) > self.longest)
+        beyond = self._beyond(stats)
         missed = f"; {beyond} spans are longer and cannot be found" if beyond else ""
         yield f"spans have up to {self.longest} words (`max_span`){missed}; overlap: {self.overlap}"
+
+    def unreachable(self, stats: LabelStats) -> Iterator[str]:
+        beyond = self._beyond(stats)
+        if beyond:
+            yield f"{beyond} spans have more than {self.longest} words (`max_span`) and cannot be found"
+
+    def _beyond(self, stats: LabelStats) -> int:
+        """Return the number of spans that are longer than any that the task finds."""
+        return sum(count for length, count in stats.lengths.items() if int(length) > self.longest)
 
     def only_label(self, stats: LabelStats) -> str | None:
         return None if stats.labels else "no span at all"

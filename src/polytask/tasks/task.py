@@ -129,7 +129,9 @@ class Task(LabelReader, Objective, Answering):
             raise ConfigError(f"tasks.{self.name}.loss: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
-        """Return the task as JSON: its type, its options without the data, what it learned from training rows and dev.
+        """Return the task as JSON: its type, its options, what it learned from training rows and dev.
+
+        Of the data, only the unit of offsets is kept, in which further files are read.
 
         `fitted` holds what the targets of rows depend on; `tuned` holds what the chosen model decides by, fitted on
         dev or learned by the head.
@@ -138,6 +140,8 @@ class Task(LabelReader, Objective, Answering):
         fitted = {key.name: getattr(self, key.name) for key in attributes if "fitted" not in key.metadata}
         tuned = {key.name: getattr(self, key.name) for key in attributes if "fitted" in key.metadata}
         options = self.options.model_dump(mode="json", exclude={"data", "loss"})
+        if self.options.data.offsets is not None:
+            options["data"] = {"offsets": self.options.data.offsets}
         return {"type": self.type_name, "options": options, "fitted": fitted, "tuned": tuned}
 
     def unfitted(self) -> Self:
@@ -152,7 +156,9 @@ class Task(LabelReader, Objective, Answering):
         Raises ValueError or TypeError for values that no training can have learned.
         """
         learned = {**data["fitted"], **data.get("tuned", {})}
-        options = cls.Options.model_validate({key: value for key, value in data["options"].items() if key != "data"})
+        options = cls.Options.model_validate(
+            {**data["options"], "data": {"offsets": data["options"].get("data", {}).get("offsets")}}
+        )
         kind = cls.for_options(options)
         types = get_type_hints(kind)
         values = {
