@@ -256,7 +256,9 @@ def test_spelling_is_case_spaces_and_forms(one: str, other: str, alike: bool) ->
     ],
     ids=str,
 )  # fmt: skip
-def test_numbers_and_words_for_truth_values_are_noted(labels: list[Any], alike: list[list[str]], options: Build) -> None:
+def test_numbers_and_words_for_truth_values_are_noted(
+    labels: list[Any], alike: list[list[str]], options: Build
+) -> None:
     rows = [{"text": f"text {n}", "label": labels[n % len(labels)]} for n in range(40)]
     notes = [
         note
