@@ -63,7 +63,7 @@ def auto_page(folder: Path) -> Page:
         Section("Size and worst task", list(_frontier(value))),
         Section("The ladder", list(_ladder(value)), folded=True, hint=steps),
         Section("What was tried", list(_tried(folder, value)), folded=True, hint=_rated(len(value.candidates))),
-        Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of the configuration's own"),
+        Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of each model's own"),
         Section("What it cost", list(_cost(value)), folded=True, hint=_spent(value)),
         Section("The joint model as a configuration", list(_config(folder)), folded=True, hint="config.yaml"),
     ]
@@ -245,7 +245,9 @@ def _rates(value: AutoForm) -> Iterator[Block]:
         for item in value.rates
     ]
     columns = ["model", *(f"x {factor}" for factor in factors), "chosen"]
-    yield TableBlock("Dev scores with multiples of the configuration's learning rates", columns, rows)
+    yield TableBlock(
+        "Dev scores with multiples of the learning rates that each model has without a search", columns, rows
+    )
 
 
 def _cost(value: AutoForm) -> Iterator[Block]:

@@ -21,6 +21,7 @@ from polytask.errors import ConfigError, Interrupted, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
 from polytask.model.parameters import count_parameters
 from polytask.search.options import AutoOptions
+from polytask.search.plans import with_rates
 
 StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
 # Length of a branch's training, as a fraction of a joint training.
@@ -121,7 +122,8 @@ class Ladder:
     """Tries steps for the tasks below the floor.
 
     Attributes:
-        config: the winner's configuration, without test rows.
+        config: the winner's configuration, without test rows and at the learning rates that `factor` multiplies.
+        rates, factor: learning rates as in `SearchInputs`, and the multiple of them that the winner was trained with.
         budget: budget of the configuration, which determines a task's own training.
         layers: number of encoder layers.
         folder: folder for the models of the steps.
@@ -134,6 +136,8 @@ class Ladder:
     """
 
     config: Config
+    rates: Mapping[str, tuple[float, float]]
+    factor: float
     budget: Budget
     layers: int
     folder: Path
@@ -183,6 +187,7 @@ class Ladder:
         kind = {"kind": "lora", "rank": RANK} if name == "lora" else {"kind": "copy"}
         values = self._everything() if name == "branch" else self._alone(task)
         config = validate({**values, "extend": {"own": [task], "shared_layers": layers[name], **kind}})
+        config = with_rates(config, self.rates["" if name == "branch" else task], self.factor)
         step = self._try(task, name, config, {other: now for other, now in standings.items() if other != task})
         if step.lifts:
             lifted[task] = step

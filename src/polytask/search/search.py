@@ -16,6 +16,7 @@ from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.folder import save_bundle
 from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.budget import planned
 from polytask.comparison.merging import is_of
@@ -54,6 +55,9 @@ from polytask.search.record import (
 from polytask.search.stages import SearchState, Stages
 from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
+from polytask.training.options import TrainOptions
+from polytask.training.rates import encoder_rate, head_rate
+from polytask.training.recipe import resolve_rates
 
 # The searched configuration and the results of the search.
 CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
@@ -126,8 +130,7 @@ def auto(
             f"tasks: found only {', '.join(checked.tasks)}; with one task there is nothing to share: train it"
         )
     with locked(folder):
-        checked = with_row_files(checked, folder, write=False)
-        _require_free(folder, checked)
+        _require_free(folder, with_row_files(checked, folder, write=False))
         checked = with_row_files(checked, folder, write=True)
         search = _Search(checked, options, folder)
         with ray_session() if options.ray else nullcontext():
@@ -144,6 +147,13 @@ def _require_free(folder: Path, config: Config) -> None:
         raise OutputError(f"{folder}: the folder holds {content}; name another one with --out")
 
 
+def _rates(options: TrainOptions, joint: Assembly, *tasks: str) -> tuple[float, float]:
+    """Return the learning rates of the encoder and the heads in a model of some of the tasks."""
+    size = int(joint.model.config.hidden_size), int(joint.model.config.num_hidden_layers)
+    train, _ = resolve_rates(options, *size, [joint.tasks[task].rate_bound for task in tasks])
+    return encoder_rate(train), head_rate(train)
+
+
 class _Search:
     """One search: its inputs, its stages, and the shipped model."""
 
@@ -152,18 +162,18 @@ class _Search:
         self.notes: list[str] = []
         joint = assemble(config)  # with the test rows, so that their errors are found before anything trains
         budget = planned(joint)
-        train = joint.config.train
-        assert train.learning_rate != "auto"
-        assert train.head_learning_rate != "auto"
-        bare = without_test(config)
+        bare, judged = without_test(config), judged_by(joint)
         self.inputs = SearchInputs(
             config=bare,
             budget=budget,
-            rates=(train.learning_rate, train.head_learning_rate),
+            rates={
+                "": _rates(config.train, joint, *joint.tasks),
+                **{task: _rates(config.train, joint, task) for task in judged},
+            },
             layers=int(joint.model.config.num_hidden_layers),
             parameters=joint.model.size_of_single(),
             words=joint.model.trunks[0].words.numel(),
-            judged=judged_by(joint),
+            judged=judged,
             options=options,
         )
         del joint
@@ -338,7 +348,7 @@ class _Search:
         """Write the configuration of the winner, with the results of each task as comments."""
         winner = stages.state.winner
         assert winner is not None
-        values = values_of(winner.candidate.config(self.config, stages.options_of(winner)))
+        values = values_of(stages.config_of(winner, self.config))
         lifted = [f"{task}: {record['lifted_by']}" for task, record in tasks.items() if record["lifted_by"]]
         head = [sentence, *(record["sentence"] for record in tasks.values())]
         if lifted:

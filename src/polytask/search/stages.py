@@ -12,6 +12,7 @@ import torch
 
 from polytask.comparison.preparation import fold_notes
 from polytask.comparison.statistics import Difference
+from polytask.config import Config
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
 from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
@@ -20,7 +21,7 @@ from polytask.search.evidence import Pair, added, compare, is_clear
 from polytask.search.ladder import Ladder, LadderStep, Standing, limits_of
 from polytask.search.lift import Lift, ModelPart
 from polytask.search.outline import FOLDS, SearchOutline, fold_cost
-from polytask.search.plans import TrialPlans
+from polytask.search.plans import TrialPlans, with_rates
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial
 from polytask.tasks.metric import smaller_is_better
@@ -248,7 +249,9 @@ class Stages:
         if all(now.above >= options.certainty for now in state.standings.values()):
             return
         ladder = Ladder(
-            config=state.winner.candidate.config(self.inputs.config, self.plans.rate_options(state.factors[""])),
+            config=state.winner.candidate.config(self.inputs.config, {}),
+            rates=self.inputs.rates,
+            factor=state.factors[""],
             budget=self.inputs.budget,
             layers=self.inputs.layers,
             folder=self.folder / "ladder",
@@ -287,11 +290,16 @@ class Stages:
             difference = added(self._known[task], step)
         return standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
 
-    def options_of(self, rated: RatedCandidate) -> dict[str, Any]:
-        """Return the training options of a joint model that differ from the configuration."""
+    def config_of(self, rated: RatedCandidate, config: Config) -> Config:
+        """Return the configuration of a joint model.
+
+        Args:
+            rated: the model.
+            config: the searched configuration, with test rows.
+        """
         teachers = [str(folder.resolve()) for folder in self.state.singles.values()]
         taught = {"teachers": teachers} if rated.candidate.name.endswith(TAUGHT) else {}
-        return {**self.plans.rate_options(self.state.factors[""]), **taught}
+        return with_rates(rated.candidate.config(config, taught), self.inputs.rates[""], self.state.factors[""])
 
     def final_single(self, task: str) -> Trial:
         """Return the trial of a task's single model: a whole run with the chosen learning rates."""
