@@ -88,6 +88,32 @@ def test_steps_of_two_tasks_are_combined_and_each_answers_as_its_run(
     assert found.size == pytest.approx(count_parameters(bundle.model).total / bundle.model.size_of_single(), abs=1e-4)
 
 
+@pytest.mark.parametrize("step", ["own_third", "lora"])
+@pytest.mark.parametrize("heads", [[], [["topic", "again"]]], ids=["own heads", "topic and again share a head"])
+def test_tasks_that_read_another_get_parts_of_their_own_too(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path, step: str, heads: list[list[str]]
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        return ABOVE if task == "again" or place.startswith(f"{task}-{step}") else WORSE
+
+    judged(judge)
+    reads = {"needs": ["again"], "reads": ["again"]}
+    readers = ("sentiment",) if heads else ("sentiment", "topic")  # tasks with one head read the same
+    tasks = {name: {**task, **(reads if name in readers else {})} for name, task in three["tasks"].items()}
+    values = {**three, "tasks": tasks, **({"sharing": {"strategy": "global", "share_heads": heads}} if heads else {})}
+    found = polytask.auto(values, tmp_path / "out", budget=4)
+    assert {task: row["lifted_by"] for task, row in found.tasks.items()} == {
+        "sentiment": step, "topic": step, "again": None,
+    }  # fmt: skip
+    winner = found.folder / [row["run"] for row in found.record["candidates"] if row["share"] == 1][-1]
+    assert probabilities(found.model, "again", TEXTS) == probabilities(winner, "again", TEXTS)
+    for task in ("sentiment", "topic"):
+        (run,) = (found.folder / "ladder").glob(f"{task}-{step}-*")
+        assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+    assert load_bundle(found.model).tasks["sentiment"].options.reads == {"again": "probabilities"}
+    assert found.size < 2
+
+
 def test_where_one_task_needs_low_rank_parts_another_gets_them_instead_of_layers(
     three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
 ) -> None:

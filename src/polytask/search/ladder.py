@@ -203,7 +203,11 @@ class Ladder:
         return {**{key: value for key, value in values.items() if key != "sharing"}, "train": train}
 
     def _alone(self, task: str) -> dict[str, Any]:
+        """Return the configuration of a task alone, which goes on reading the tasks that it reads."""
         values = values_of(single_config(self.config, task, self.budget.alone(task)))
+        joint = values_of(self.config)["tasks"][task]
+        reads = {key: joint[key] for key in ("needs", "reads", "detach_reads") if key in joint}
+        values["tasks"][task].update(reads)
         return {key: value for key, value in values.items() if key != "sharing"}
 
     def _try(self, task: str, name: StepName, config: Config, others: Mapping[str, Standing]) -> LadderStep:
