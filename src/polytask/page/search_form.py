@@ -152,7 +152,7 @@ class AutoTaskForm(Form):
     metric: str = "score"
     how: str = ""
     split: str = "test"
-    single_learned: bool = True
+    single_learned: bool | None = True
     single: Number = None
     winner: Number = None
     score: Number = None
@@ -161,6 +161,7 @@ class AutoTaskForm(Form):
     high: Number = None
     dev: StandingForm = StandingForm()
     lifted_by: str | None = None
+    judged: bool = True
     below_floor: bool = False
     would_need: str = ""
     judged_by: str = "dev rows"

@@ -7,6 +7,7 @@ combined; `polytask.search.combination` chooses among them and the single models
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,12 +41,14 @@ class Standing:
         delta: mean difference; None if undefined.
         low, high: ends of its 95 % interval.
         above: probability, over the rows, that it lies above the floor.
+        comparable: whether the single model's score is defined; if not, the task cannot be judged.
     """
 
     delta: float | None
     low: float | None
     high: float | None
     above: float
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,16 @@ def limits_of(options: AutoOptions) -> ModelLimits:
 
 
 def worst_first(standings: Mapping[str, Standing], certainty: float) -> list[str]:
-    """Return the tasks that are not above the floor with this certainty, the worst first."""
-    below = [task for task, now in standings.items() if now.above < certainty]
-    return sorted(below, key=lambda task: standings[task].delta or 0.0)
+    """Return the tasks that are not above the floor with this certainty, the worst first.
+
+    Those that cannot be judged are not among them.
+    """
+
+    def gain(task: str) -> float:
+        delta = standings[task].delta
+        return -math.inf if delta is None else delta
+
+    return sorted((task for task, now in standings.items() if now.comparable and now.above < certainty), key=gain)
 
 
 @dataclass
@@ -214,6 +224,10 @@ class Ladder:
         """Train one step if the budget and the limits allow it."""
         mode: Mode = "joint" if name == "branch" else "frozen"
         source = model_folder(self.base)
+        readers = [other for other, options in self.config.tasks.items() if task in options.reads]
+        if readers and mode == "frozen":
+            why = f"the answers of {', '.join(readers)}, which read its predictions, would change"
+            return LadderStep(task, name, None, None, 0.0, 0.0, why=why)
         try:
             assembly = assemble_extension(source, config, mode=mode)
         except ConfigError as error:

@@ -39,7 +39,7 @@ def task_record(
     if shared_head and task not in search.grafted and not any(task in group for group in sharing.heads):
         how += ", with a head of its own"
     steps = [step for step in search.steps if step.task == task]
-    below = now.above < inputs.options.certainty
+    below = now.comparable and now.above < inputs.options.certainty
     rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
     record = {
         "metric": inputs.metrics[task],
@@ -54,14 +54,20 @@ def task_record(
         "high": _number(seen.high),
         "dev": _standing(now),
         "lifted_by": next((step.name for step in steps if step.taken and step.lifts), None),
+        "judged": now.comparable,
         "below_floor": below,
         "rows": rows,
         "judged_by": judged_by(rows),
-        "likelihood": "exact" if task in search.grafted else likelihood(now.above),
+        "likelihood": _likely(task, search),
         "would_need": _would_need(steps) if below else "",
     }
     lost = 0.0 if search.winner is None or search.winner.rating is None else -search.winner.rating.deltas.get(task, 0.0)
     return {**record, "sentence": _sentence(task, record, seen, lost, inputs.options.floor)}
+
+
+def _likely(task: str, search: SearchState) -> str:
+    now = search.standings[task]
+    return "exact" if task in search.grafted else likelihood(now.above) if now.comparable else "cannot be judged"
 
 
 def _would_need(steps: Sequence[LadderStep]) -> str:
@@ -75,11 +81,14 @@ def _would_need(steps: Sequence[LadderStep]) -> str:
     return "; ".join(told)
 
 
-def has_learned(run: Path, task: str, metric: str) -> bool:
-    """Whether a single model scores better on dev than always answering the majority; a correlation, than chance."""
+def has_learned(run: Path, task: str, metric: str) -> bool | None:
+    """Whether a single model scores better on dev than always answering the majority; a correlation, than chance.
+
+    None if its score is undefined.
+    """
     score, majority = (read_json(run / f"{name}.json")["dev"][task].get(metric) for name in ("scores", "baselines"))
     if score is None:
-        return False
+        return None
     if smaller_is_better(metric):
         return majority is None or score < majority
     return score > (majority or 0.0)
@@ -112,15 +121,17 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     Args:
         lost: what it lost in the best joint model on dev.
     """
-    if seen.delta is None or seen.low is None or seen.high is None:
-        return f"{task}: {record['how']}; its {record['metric']} is undefined on {record['split']}"
     if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
+    elif seen.delta is None or seen.low is None or seen.high is None:
+        told = f"its difference in {record['metric']} to its own model is undefined on {record['split']}"
     else:
         span = f"[{points(seen.low)}, {points(seen.high)}]"
         told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} on {record['split']}"
     below = ""
-    if record["would_need"]:
+    if not record["judged"]:
+        below = f"; it cannot be judged: the {record['metric']} of its own model is undefined on {record['judged_by']}"
+    elif record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
         below = f"; {standing} on {record['judged_by']}; {record['would_need']}"
     elif record["lifted_by"] != "graft":
@@ -146,12 +157,19 @@ def likelihood(above: float) -> str:
 
 def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return notes on tasks that may be below the floor on new rows, on what would settle it, and on the test rows."""
-    unlearned = [name for name, task in tasks.items() if not task["single_learned"]]
+    unlearned = [name for name, task in tasks.items() if task["single_learned"] is False]
     told = (
         f"{', '.join(unlearned)}: its own model is no better than the majority on dev, so being above the floor means "
         "nothing; train longer, or with more rows"
     )
     behind = [told] if unlearned else []
+    behind += [
+        f"{name}: the {task['metric']} of its own model is undefined on {task['judged_by']}, as it is if all labels or "
+        "all answers are equal, so nothing is known about its floor; give it dev rows with different labels, or train "
+        "longer"
+        for name, task in tasks.items()
+        if not task["judged"]
+    ]
     behind += [
         f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
         f"({points(task['low'])} to {points(task['high'])} points), which {task['judged_by']} did not show; "
@@ -162,7 +180,7 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     unsure = [
         name
         for name, task in tasks.items()
-        if not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
+        if task["judged"] and not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
     ]
     if not unsure:
         return behind
@@ -250,6 +268,10 @@ def answer(
     if unsure:
         certain = f"above the floor with the certainty of {options.certainty:g} on {where}"
         told += [f"{_listed(unsure, 'is', 'are')} not {certain}"]
+    unjudged = [name for name, task in tasks.items() if not task["judged"]]
+    if unjudged:
+        told += [] if told else [f"no other task lies below the floor on {where}"]
+        told += [f"{', '.join(unjudged)} cannot be judged"]
     held = ", ".join(told) or f"no task lies below the floor on {where}"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "

@@ -57,7 +57,7 @@ def _step(step: Mapping[str, Any]) -> str:
     if step["why"]:
         return f"{start} was not taken: {step['why']}"
     dev = step["dev"]
-    gain = "" if dev is None else f", {_points(dev['delta'])} points on dev"
+    gain = "" if dev is None else f", {_points(dev['delta']) or 'undefined'} points on dev"
     return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}"
 
 
