@@ -124,10 +124,11 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
         facts.append(f"95 % interval {points_interval(task.low, task.high)}")
     needs = f"; {task.would_need}" if task.would_need else ""
     likely = f", {task.likelihood}" if task.likelihood and task.likelihood != "exact" else ""
-    standing_text = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
-    behind = standing.tone == "good" and task.high is not None and task.high < 0
+    same = "the same " if task.split == "dev" else ""
+    standing_text = f"{standing.text} on {same}{task.judged_by}{likely if standing.tone == 'good' else ''}"
+    behind = standing.tone == "good" and task.split == "test" and task.high is not None and task.high < 0
     sentence = f"{task.how}; {standing_text}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
-    metric = f"{task.metric} on {task.split}"
+    metric = f"{task.metric} on {'dev rows, which made every choice' if task.split == 'dev' else task.split}"
     tone = "part" if behind else standing.tone
     if task.single_learned is False:
         facts.append("its own model is no better than the majority baseline")
@@ -162,9 +163,15 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     floor_text = (
         f" The floor is the loss that a task may have against its own model: {floor:g} points." if lines[1:] else ""
     )
+    on_dev = [name for name, task in value.tasks.items() if task.split == "dev"]
+    dev_text = (
+        f" {', '.join(on_dev)}: without test rows, so on dev rows; these made every choice, and are optimistic."
+        if on_dev
+        else ""
+    )
     yield TextBlock(
         "Differences of scores in points with their 95 % intervals over rows, one seed; hollow if the interval "
-        f"contains zero.{floor_text}"
+        f"contains zero.{floor_text}{dev_text}"
     )
     columns = [
         "task",
@@ -178,7 +185,12 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         "above it",
         "how",
     ]
-    title = "Scores on rows that were not used for any choice"
+    title = "Scores on test rows, which were not used for any choice"
+    if on_dev:
+        optimistic = "dev rows, which made every choice, so they are optimistic"
+        title = f"Scores on {optimistic}"
+        if len(on_dev) < len(value.tasks):
+            title = f"Scores on test rows, which were not used for any choice, or (dev) on {optimistic}"
     yield Details("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 
 

@@ -121,21 +121,25 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     Args:
         lost: what it lost in the best joint model on dev.
     """
+    on, judged_by = f"on {record['split']}", record["judged_by"]
+    if record["split"] == "dev":  # the rows that it was judged by: no further evidence
+        on, folds = f"on {record['rows']['dev']} dev rows, which made every choice", record["rows"]["folds"]
+        judged_by = "these rows" + (f" and {folds} held out of training" if folds else "")
     if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
     elif seen.delta is None or seen.low is None or seen.high is None:
-        told = f"its difference in {record['metric']} to its own model is undefined on {record['split']}"
+        told = f"its difference in {record['metric']} to its own model is undefined {on}"
     else:
         span = f"[{points(seen.low)}, {points(seen.high)}]"
-        told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} on {record['split']}"
+        told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} {on}"
     below = ""
     if not record["judged"]:
-        below = f"; it cannot be judged: the {record['metric']} of its own model is undefined on {record['judged_by']}"
+        below = f"; it cannot be judged: the {record['metric']} of its own model is undefined on {judged_by}"
     elif record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
-        below = f"; {standing} on {record['judged_by']}; {record['would_need']}"
+        below = f"; {standing} on {judged_by}; {record['would_need']}"
     elif record["lifted_by"] != "graft":
-        below = f"; by {record['judged_by']} {record['likelihood']} to lie above the floor"
+        below = f"; by {judged_by} {record['likelihood']} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
     return f"{task}: {record['how']}{why}, {told}{below}"
 
@@ -175,7 +179,7 @@ def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"({points(task['low'])} to {points(task['high'])} points), which {task['judged_by']} did not show; "
         "test scores do not affect the choice"
         for name, task in tasks.items()
-        if not task["below_floor"] and task["high"] is not None and task["high"] < 0
+        if not task["below_floor"] and task["split"] == "test" and task["high"] is not None and task["high"] < 0
     ]
     unsure = [
         name
