@@ -232,6 +232,9 @@ def _ladder(value: AutoForm) -> Iterator[Block]:
     for item in value.ladder:
         outcome = Mark("not taken", "open") if item.why else OUTCOMES[item.lifts, item.taken]
         detail = item.why or ("" if item.dev is None else f"{points(item.dev.delta)} points on dev")
+        if item.trained_further:
+            also = "also " if item.taken else ""
+            detail += f"; {also}kept for {', '.join(item.trained_further)}, trained further in it"
         cells = map(_two, (item.size, item.passes, item.cost))
         rows.append([item.task, item.step.replace("_", " "), outcome, *cells, detail])
     columns = ["task", "step", "outcome", "size", "passes", "trainings", "why"]

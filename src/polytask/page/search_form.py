@@ -192,6 +192,7 @@ class StepForm(Form):
     step: str
     lifts: bool = False
     taken: bool = False
+    trained_further: list[str] = Field(default_factory=list[str])
     why: str = ""
     size: Number = None
     passes: Number = None

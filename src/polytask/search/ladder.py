@@ -61,7 +61,8 @@ class LadderStep:
         size, passes: size and passes of the model with it, relative to one shared encoder.
         cost: cost in trainings of the configuration.
         lifts: whether it brings the task above the floor, and no other task below it.
-        taken: whether the shipped model has it.
+        kept_for: tasks that the shipped model takes from it because it trained them; a branch may be kept for other
+            tasks than the one that it was meant to lift.
         why: why it was not tried; empty if it was.
         needs: the limits that forbid it, as options that would allow it; empty if none does.
         unpaid: whether only the budget forbids it.
@@ -76,11 +77,21 @@ class LadderStep:
     passes: float
     cost: float = 0.0
     lifts: bool = False
-    taken: bool = False
+    kept_for: tuple[str, ...] = ()
     why: str = ""
     needs: str = ""
     unpaid: bool = False
     others: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+
+    @property
+    def taken(self) -> bool:
+        """Whether the shipped model has it for its task."""
+        return self.task in self.kept_for
+
+    @property
+    def trained_further(self) -> tuple[str, ...]:
+        """The tasks besides its own that the shipped model takes from it."""
+        return tuple(task for task in self.kept_for if task != self.task)
 
     @property
     def kind(self) -> str:

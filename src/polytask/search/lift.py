@@ -110,15 +110,18 @@ class Lift:
 
     def told(self, chosen: Combination, steps: Sequence[LadderStep]) -> list[LadderStep]:
         """Return the steps, marked with what became of them, and the single models that were taken or forbidden."""
-        marked = [
-            replace(step, taken=step is chosen.taken.get(step.task) or step.run == chosen.base.folder) for step in steps
-        ]
-        return [*marked, *self._grafts(chosen)]
+        return [*(replace(step, kept_for=self._kept_for(step, chosen)) for step in steps), *self._grafts(chosen)]
+
+    def _kept_for(self, step: LadderStep, chosen: Combination) -> tuple[str, ...]:
+        """Return the tasks that a combination takes from a step."""
+        if step.run is not None and step.run == chosen.base.folder:  # a branch, which trained all tasks
+            return tuple(task for task in chosen.base.standings if task not in chosen.grafted)
+        return (step.task,) if step is chosen.taken.get(step.task) else ()
 
     def _grafts(self, chosen: Combination) -> Iterator[LadderStep]:
         now = chosen.cost
         for task in chosen.grafted:
-            yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, taken=True)
+            yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, kept_for=(task,))
         for task in chosen.losses:
             needed = self._combiner.with_graft(chosen, task).cost
             needs = self.ladder.limits.refuse(needed.size, needed.passes)

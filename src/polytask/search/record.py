@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def task_record(
     shared_head = any(task in group for group in inputs.config.sharing.share_heads)
     if shared_head and task not in search.grafted and not any(task in group for group in sharing.heads):
         how += ", with a head of its own"
+    how += "".join(
+        f", trained further in the branch of {step.task}" for step in search.steps if task in step.trained_further
+    )
     steps = [step for step in search.steps if step.task == task]
     below = now.comparable and now.above < inputs.options.certainty
     rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
@@ -104,15 +108,44 @@ def way_of(task: str, sharing: Sharing) -> str:
         return f"{way.mixing.method} from layer {way.mixing.from_layer}"
     own = [level for level in range(1, plan.layers + 1) if plan.part(level, task) == frozenset([task])]
     apart = [level for level in range(1, plan.layers + 1) if len(plan.part(level, task)) < len(plan.part(0, task))]
+    parts = "" if way.kind.name in ("copy", "soft") else f"{way.kind.name} parts in "
     if own:
-        what = "layers" if way.kind.name in ("copy", "soft") else f"{way.kind.name} parts in layers"
-        return (
-            f"own {what} {own[0]} to {own[-1]}" if len(own) > 1 else f"own {what.replace('layers', 'layer')} {own[0]}"
-        )
-    if apart:
-        others = ", ".join(sorted(plan.part(apart[-1], task) - {task}))
-        return f"shares with {others} from layer {apart[0]}"
-    return "shares the whole encoder"
+        return f"own {parts}{_layers(own)}"
+    if not apart:
+        return "shares the whole encoder"
+    spans = [
+        (part, list(levels)) for part, levels in groupby(range(1, plan.layers + 1), lambda one: plan.part(one, task))
+    ]
+    told = [f"{_layers(levels)} with {_others(task, part, sharing)}" for part, levels in spans]
+    if parts:  # the layers themselves belong to all tasks of the trunk
+        apart_spans = [text for text, (_, levels) in zip(told, spans, strict=True) if levels[0] in apart]
+        told = [
+            f"its layers with {_others(task, plan.part(0, task), sharing)}",
+            *(parts + text for text in apart_spans),
+        ]
+    return f"shares {', '.join(told)}"
+
+
+def _layers(levels: Sequence[int]) -> str:
+    """Name consecutive layers.
+
+    >>> _layers([3]), _layers([3, 4, 5])
+    ('layer 3', 'layers 3 to 5')
+    """
+    return f"layers {levels[0]} to {levels[-1]}" if len(levels) > 1 else f"layer {levels[0]}"
+
+
+def _others(task: str, part: frozenset[str], sharing: Sharing) -> str:
+    return "all tasks" if part.issuperset(sharing.plan.tasks) else _and(sorted(part - {task}))
+
+
+def _and(names: Sequence[str]) -> str:
+    """List names in a sentence.
+
+    >>> _and(["a"]), _and(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: float, floor: float) -> str:
@@ -246,6 +279,7 @@ def step_record(step: LadderStep) -> dict[str, Any]:
         "step": step.name,
         "lifts": step.lifts,
         "taken": step.taken,
+        "trained_further": list(step.trained_further),
         "why": step.why,
         "size": rounded(step.size),
         "passes": rounded(step.passes),

@@ -349,10 +349,15 @@ class _Search:
         winner = stages.state.winner
         assert winner is not None
         values = values_of(stages.config_of(winner, self.config))
-        lifted = [f"{task}: {record['lifted_by']}" for task, record in tasks.items() if record["lifted_by"]]
+        changed = [f"{step.task}: {step.name}" for step in stages.state.steps if step.taken]
+        changed += [
+            f"{', '.join(step.trained_further)}: trained further in the branch of {step.task}"
+            for step in stages.state.steps
+            if step.trained_further
+        ]
         head = [sentence, *(record["sentence"] for record in tasks.values())]
-        if lifted:
-            head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(lifted)}.")
+        if changed:
+            head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(changed)}.")
         text = "".join(f"# {json.dumps(line, ensure_ascii=False)[1:-1]}\n" for line in head)
         body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         write_text(self.folder / "config.yaml", text + body)

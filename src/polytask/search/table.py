@@ -61,7 +61,9 @@ def _step(step: Mapping[str, Any]) -> str:
         return f"{start} was not taken: {step['why']}"
     dev = step["dev"]
     gain = "" if dev is None else f", {_points(dev['delta']) or 'undefined'} points on dev"
-    return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}"
+    others = ", ".join(step["trained_further"])
+    kept = f"; {'also ' if step['taken'] else ''}kept for {others}, trained further in it" if others else ""
+    return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}{kept}"
 
 
 def _score(value: float | None) -> str:
