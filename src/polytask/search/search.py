@@ -121,20 +121,42 @@ def auto(
     options = build_options(AutoOptions, values, flag_of)
     if options.ray:
         require_ray()
-    checked, folder = as_config(config, overrides), Path(out)
-    mute = [name for name, task in checked.tasks.items() if not task.answers]
-    if mute:
-        raise ConfigError(f"tasks: found {', '.join(mute)}; auto only plans tasks that make predictions: leave it out")
+    checked, left_out = _answering(as_config(config, overrides))
+    folder = Path(out)
     if len(checked.tasks) < 2:
         raise ConfigError(
-            f"tasks: found only {', '.join(checked.tasks)}; with one task there is nothing to share: train it"
+            f"tasks: found only {', '.join(checked.tasks) or 'tasks that make no predictions'}; with one task there is "
+            "nothing to share: train it"
         )
     with locked(folder):
         _require_free(folder, with_row_files(checked, folder, write=False))
         checked = with_row_files(checked, folder, write=True)
-        search = _Search(checked, options, folder)
+        search = _Search(checked, options, folder, left_out)
         with ray_session() if options.ray else nullcontext():
             return search.run()
+
+
+def _answering(config: Config) -> tuple[Config, list[str]]:
+    """Return the configuration with the tasks that make predictions, and notes on the others.
+
+    Raises ConfigError if a task needs one of those.
+    """
+    kept = {name: task for name, task in config.tasks.items() if task.answers}
+    mute = [name for name in config.tasks if name not in kept]
+    for name, task in kept.items():
+        needed = [other for other in task.needs if other in mute]
+        if needed:
+            raise ConfigError(
+                f"tasks.{name}.needs: found {needed[0]!r}, which makes no predictions that auto could compare with those "
+                "of a single model, so it is left out; remove it from these needs"
+            )
+    if not mute:
+        return config, []
+    note = (
+        f"{', '.join(mute)}: left out, since there are no predictions to compare with those of a single model; "
+        "polytask compare shows what it adds to the other tasks"
+    )
+    return config.model_copy(update={"tasks": kept}), [note]
 
 
 def _require_free(folder: Path, config: Config) -> None:
@@ -157,9 +179,12 @@ def _rates(options: TrainOptions, joint: Assembly, *tasks: str) -> tuple[float, 
 class _Search:
     """One search: its inputs, its stages, and the shipped model."""
 
-    def __init__(self, config: Config, options: AutoOptions, folder: Path) -> None:
+    def __init__(self, config: Config, options: AutoOptions, folder: Path, notes: Sequence[str]) -> None:
         self.config, self.options, self.folder = config, options, folder
-        self.notes: list[str] = []
+        self.notes = list(notes)
+        console = PlainConsole(stderr=True)
+        for note in notes:  # before what they may explain
+            console.print(f"auto: {note}")
         joint = assemble(config)  # with the test rows, so that their errors are found before anything trains
         budget = planned(joint)
         bare, judged = without_test(config), judged_by(joint)
@@ -184,7 +209,7 @@ class _Search:
             jobs=options.jobs,
             rows=rows,
             parameters=self.inputs.parameters,
-            console=PlainConsole(stderr=True),
+            console=console,
         )
         self.plans = TrialPlans(self.inputs, self.trials)
         self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.inputs.judged}
