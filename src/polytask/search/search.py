@@ -147,8 +147,8 @@ def _answering(config: Config) -> tuple[Config, list[str]]:
         needed = [other for other in task.needs if other in mute]
         if needed:
             raise ConfigError(
-                f"tasks.{name}.needs: found {needed[0]!r}, which makes no predictions that auto could compare with those "
-                "of a single model, so it is left out; remove it from these needs"
+                f"tasks.{name}.needs: found {needed[0]!r}, which makes no predictions that auto could compare with "
+                "those of a single model, so it is left out; remove it from these needs"
             )
     if not mute:
         return config, []
