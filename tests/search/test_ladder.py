@@ -121,6 +121,18 @@ def test_tasks_that_read_another_get_parts_of_their_own_too(
     assert found.size < 2
 
 
+def test_a_task_that_is_read_gets_no_parts_of_its_own_and_the_reason_is_told(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    judged(lambda task, _: WORSE if task == "again" else ABOVE)
+    reads = {"needs": ["again"], "reads": ["again"]}
+    tasks = {**three["tasks"], "topic": {**three["tasks"]["topic"], **reads}}
+    found = polytask.auto({**three, "tasks": tasks}, tmp_path / "out", budget=4)
+    why = {step["step"]: step["why"] for step in found.record["ladder"]}
+    assert why["own_third"] == why["lora"] == "the answers of topic, which reads its predictions, would change"
+    assert why["graft"] == "another task reads its predictions"
+
+
 def test_where_one_task_needs_low_rank_parts_another_gets_them_instead_of_layers(
     three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
 ) -> None:

@@ -237,7 +237,8 @@ class Ladder:
         source = model_folder(self.base)
         readers = [other for other, options in self.config.tasks.items() if task in options.reads]
         if readers and mode == "frozen":
-            why = f"the answers of {', '.join(readers)}, which read its predictions, would change"
+            read = "reads" if len(readers) == 1 else "read"
+            why = f"the answers of {', '.join(readers)}, which {read} its predictions, would change"
             return LadderStep(task, name, None, None, 0.0, 0.0, why=why)
         try:
             assembly = assemble_extension(source, config, mode=mode)
