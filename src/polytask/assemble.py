@@ -178,7 +178,8 @@ def _workload(config: Config, tasks: Mapping[str, Task], sources: Sequence[Sourc
         batch_size=ROWS if rows == "auto" else rows,
         epochs=config.train.epochs,
         metrics={name: task.metric for name, task in tasks.items()},
-        needs={name: task.needs for name, task in config.tasks.items()},
+        # An extended model's frozen tasks, which may be needed too, are ready.
+        needs={name: tuple(need for need in task.needs if need in config.tasks) for name, task in config.tasks.items()},
         gates={name: task.gate for name, task in config.tasks.items() if task.gate is not None},
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -31,9 +32,9 @@ from polytask.run import Run, assemble_together, run_assembly
 from polytask.schedule import waves
 from polytask.sharing.growth import ExtendOptions, grow
 from polytask.sharing.sharing import require_task
-from polytask.tasks import TASKS, Task, head_specs, require_readable
+from polytask.tasks import TASKS, Task, TaskOptions, head_specs, require_readable
 from polytask.tasks.alike import label_differences
-from polytask.terms import DataWarning, Scores
+from polytask.terms import DataWarning, HeadSpec, Scores
 from polytask.training.distribution import join_world
 
 Mode: TypeAlias = Literal["frozen", "joint"]
@@ -111,8 +112,9 @@ def assemble_extension(home: Path, config: Config, *, mode: Mode) -> Assembly:
     growth = grow(bundle.model.sharing, new, options)
     _require_own_rows(config, options, bundle, mode)
     require_one_set(growth.plan != growth.joined.plan, family_in(bundle.model.config), "extend.shared_layers")
-    require_readable(config.tasks, {name: TASKS[task.type].level for name, task in config.tasks.items()})
-    waves({name: task.needs for name, task in config.tasks.items()})
+    readable = _readable(config, bundle, mode)
+    require_readable(readable, {name: TASKS[task.type].level for name, task in readable.items()})
+    waves({name: task.needs for name, task in readable.items()})
     with config.at_its_line():
         tables = read_tables(config.tasks)
     tables = replace(tables, tasks=on_encoder(tables.tasks, bundle.model.config))
@@ -208,6 +210,24 @@ def _require_own_rows(config: Config, options: ExtendOptions, bundle: Bundle, mo
             )
 
 
+def _readable(config: Config, bundle: Bundle, mode: Mode) -> dict[str, TaskOptions]:
+    """Return the options of the tasks that those of the configuration may need and read.
+
+    In the mode frozen these include the model's tasks, which go on predicting as they do. Raises ConfigError in the
+    mode joint for one without rows: it would change without being trained.
+    """
+    if mode == "frozen":
+        return {**{name: task.options for name, task in bundle.tasks.items()}, **config.tasks}
+    for name, task in config.tasks.items():
+        absent = [other for other in task.needs if other in bundle.tasks and other not in config.tasks]
+        if absent:
+            raise ConfigError(
+                f"tasks.{name}.needs: found {absent[0]!r}, a task of the model without rows here, whose predictions "
+                "would change untrained in the mode joint; add it to `tasks`, as the model was trained on it"
+            )
+    return dict(config.tasks)
+
+
 def _task(name: str, bundle: Bundle, tables: DataTables) -> Task:
     """Return a new task fitted to its rows, or an old one as stored in the model, with the current options.
 
@@ -235,6 +255,21 @@ def _require_same_heads(bundle: Bundle, tasks: Mapping[str, Task]) -> None:
     for name, old in head_specs(bundle.tasks).items():
         if replace(specs[name], dropout=old.dropout) != old:
             raise ConfigError(
-                f"tasks.{name}: its head would be {specs[name]}, and the model has {old}; "
-                "give pooling, reads and detach_reads as the model was trained with"
+                f"tasks.{name}: its head would differ from the trained one; {'; '.join(_differences(specs[name], old))}"
             )
+
+
+def _differences(new: HeadSpec, old: HeadSpec) -> Iterator[str]:
+    """Yield what differs between the heads that a task asks for and has, by the options that say it."""
+    names, old_names = ([reading.task for reading in spec.reads] for spec in (new, old))
+    if names != old_names:
+        listed = ", ".join(old_names)
+        fix = f"add needs: [{listed}] and reads: [{listed}]" if old_names else "leave reads out"
+        yield f"reads: found {', '.join(names) or 'none'}, and the model was trained with {listed or 'none'}: {fix}"
+    elif new.reads != old.reads:
+        detach, old_detach = (json.dumps(spec.reads[0].detach) for spec in (new, old))
+        yield f"detach_reads: found {detach}; give {old_detach}, with which the model was trained"
+    for name in ("pooling", "head", "level", "size", "pairs", "chained"):
+        value, old_value = getattr(new, name), getattr(old, name)
+        if value != old_value:
+            yield f"{name}: found {value}; give {old_value}, with which the model was trained"

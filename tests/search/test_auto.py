@@ -232,6 +232,42 @@ def test_one_task_has_nothing_to_share(given: tuple[dict[str, Any], Path], tmp_p
         polytask.auto(alone, tmp_path / "out")
 
 
+def test_a_task_without_predictions_is_left_out_and_named(
+    searched: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, found = searched
+    monkeypatch.setattr(runs, "train", _refuse)
+    monkeypatch.setattr("polytask.search.ladder.extend", _refuse)
+    words = {"type": "mlm", "data": values["tasks"]["topic"]["data"]}
+    again = polytask.auto(
+        {**values, "tasks": {"words": words, **values["tasks"]}}, copied(found, tmp_path), **GRAFTING
+    )  # fmt: skip
+    assert again.record["notes"][0].startswith("words: left out, since there are no predictions to compare")
+    assert again.record["notes"][1:] == found.record["notes"]
+    assert set(again.tasks) == set(found.tasks)
+    assert "words" not in yaml.safe_load((again.folder / "config.yaml").read_text("utf-8"))["tasks"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"topic": {"needs": ["words"]}}, r"tasks.topic.needs: found 'words', which makes no predictions .*remove it"),
+        ({"topic": None}, r"tasks: found only sentiment; with one task"),
+        ({"topic": None, "sentiment": None}, r"tasks: found only tasks that make no predictions"),
+    ],
+)
+def test_what_needs_a_task_without_predictions_is_refused(
+    given: tuple[dict[str, Any], Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    values, _ = given
+    tasks = {name: {**task, **(changes.get(name) or {})} for name, task in values["tasks"].items()}
+    tasks = {name: task for name, task in tasks.items() if changes.get(name, task) is not None}
+    tasks["words"] = {"type": "mlm", "data": values["tasks"]["topic"]["data"]}
+    with pytest.raises(ConfigError, match=message):
+        polytask.auto({**values, "tasks": tasks}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_something_else_is_left_alone(searched: Searched, tmp_path: Path) -> None:
     values, found = searched
     other = {**values, "train": {**values["train"], "seed": 6}}

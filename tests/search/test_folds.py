@@ -156,7 +156,7 @@ def outcome(above: float, high: float | None, *, folds: int = 0, lifted_by: str 
     low = None if high is None else high - 0.05
     return {
         "below_floor": False, "single_learned": True, "lifted_by": lifted_by, "dev": {"above": above},
-        "rows": {"dev": 100, "folds": folds},
+        "rows": {"dev": 100, "folds": folds}, "judged": True,
         "low": low, "high": high, "split": "test", "judged_by": "100 dev rows",
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import polytask
 from polytask.artifact.folder import load_bundle
 from polytask.errors import Interrupted
 from polytask.model.parameters import count_parameters
+from polytask.page import report
 from polytask.search.ladder import Standing
+from polytask.search.record import way_of
 from polytask.search.stages import Stages
+from polytask.search.table import show_search
+from polytask.sharing.plan import global_plan
+from polytask.sharing.sharing import PartKind, Sharing
 from polytask.training.loop import Trainer
 from samples import corpus_rows, write_jsonl
 
@@ -107,6 +114,44 @@ def test_ctrl_c_in_a_step_of_the_ladder_tells_how_to_go_on(
         polytask.auto(three, tmp_path / "out", budget=4)
 
 
+@pytest.mark.parametrize("step", ["own_third", "lora"])
+@pytest.mark.parametrize("heads", [[], [["topic", "again"]]], ids=["own heads", "topic and again share a head"])
+def test_tasks_that_read_another_get_parts_of_their_own_too(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path, step: str, heads: list[list[str]]
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        return ABOVE if task == "again" or place.startswith(f"{task}-{step}") else WORSE
+
+    judged(judge)
+    reads = {"needs": ["again"], "reads": ["again"]}
+    readers = ("sentiment",) if heads else ("sentiment", "topic")  # tasks with one head read the same
+    tasks = {name: {**task, **(reads if name in readers else {})} for name, task in three["tasks"].items()}
+    values = {**three, "tasks": tasks, **({"sharing": {"strategy": "global", "share_heads": heads}} if heads else {})}
+    found = polytask.auto(values, tmp_path / "out", budget=4)
+    assert {task: row["lifted_by"] for task, row in found.tasks.items()} == {
+        "sentiment": step, "topic": step, "again": None,
+    }  # fmt: skip
+    winner = found.folder / [row["run"] for row in found.record["candidates"] if row["share"] == 1][-1]
+    assert probabilities(found.model, "again", TEXTS) == probabilities(winner, "again", TEXTS)
+    for task in ("sentiment", "topic"):
+        (run,) = (found.folder / "ladder").glob(f"{task}-{step}-*")
+        assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+    assert load_bundle(found.model).tasks["sentiment"].options.reads == {"again": "probabilities"}
+    assert found.size < 2
+
+
+def test_a_task_that_is_read_gets_no_parts_of_its_own_and_the_reason_is_told(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    judged(lambda task, _: WORSE if task == "again" else ABOVE)
+    reads = {"needs": ["again"], "reads": ["again"]}
+    tasks = {**three["tasks"], "topic": {**three["tasks"]["topic"], **reads}}
+    found = polytask.auto({**three, "tasks": tasks}, tmp_path / "out", budget=4)
+    why = {step["step"]: step["why"] for step in found.record["ladder"]}
+    assert why["own_third"] == why["lora"] == "the answers of topic, which reads its predictions, would change"
+    assert why["graft"] == "another task reads its predictions"
+
+
 def test_where_one_task_needs_low_rank_parts_another_gets_them_instead_of_layers(
     three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
 ) -> None:
@@ -156,6 +201,37 @@ def test_a_branch_is_the_base_if_it_leaves_the_worst_task_best(
     (run,) = (found.folder / "ladder").glob("topic-branch-*")
     for task in three["tasks"]:
         assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+    (branch,) = [step for step in found.record["ladder"] if step["step"] == "branch"]
+    assert branch["taken"]
+    assert branch["trained_further"] == ["sentiment", "again"]
+
+
+def test_a_branch_that_is_kept_for_other_tasks_only_is_told_as_such(
+    three: dict[str, Any], judged: Callable[[Judge], None], tmp_path: Path
+) -> None:
+    def judge(task: str, place: str) -> Standing:
+        if task == "again" and place.startswith("topic-branch"):
+            return ABOVE
+        return ABOVE if task == "sentiment" else WORSE
+
+    judged(judge)
+    found = polytask.auto(three, tmp_path / "out", budget=4)
+    steps = {(step["task"], step["step"]): step for step in found.record["ladder"]}
+    assert steps["topic", "graft"]["taken"]
+    branch = steps["topic", "branch"]
+    assert not branch["taken"]
+    assert branch["trained_further"] == ["sentiment", "again"]
+    (run,) = (found.folder / "ladder").glob("topic-branch-*")
+    for task in branch["trained_further"]:
+        assert probabilities(found.model, task, TEXTS) == probabilities(run, task, TEXTS)
+        assert found.tasks[task]["how"] == "shares the whole encoder, trained further in the branch of topic"
+    written = io.StringIO()
+    show_search(found, Console(file=written, width=300))
+    told = "topic: branch: does not lift it, -3.0 points on dev; kept for sentiment, again, trained further in it"
+    assert told in written.getvalue()
+    assert "kept for sentiment, again, trained further in it" in report(found.folder).read_text("utf-8")
+    first = (found.folder / "config.yaml").read_text("utf-8")
+    assert "then: topic: graft; sentiment, again: trained further in the branch of topic." in first
 
 
 def test_a_branch_that_puts_another_task_below_the_floor_is_not_taken(
@@ -189,3 +265,29 @@ def test_the_nearest_step_is_kept_where_none_lifts(
     (kept,) = [step for step in found.record["ladder"] if step["taken"]]
     assert kept["step"].startswith("own")
     assert not kept["lifts"]
+    assert f"then: topic: {kept['step']}." in (found.folder / "config.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind", "told"),
+    [
+        ([], "copy", "shares the whole encoder"),
+        ([(5, ["a"])], "copy", "own layers 5 to 6"),
+        ([(6, ["a"])], "copy", "own layer 6"),
+        ([(4, ["a"])], "lora", "own lora parts in layers 4 to 6"),
+        ([(5, ["a", "b"])], "copy", "shares layers 1 to 4 with all tasks, layers 5 to 6 with b"),
+        ([(6, ["a", "b", "c"])], "copy", "shares layers 1 to 5 with all tasks, layer 6 with b and c"),
+        (
+            [(3, ["a", "b", "c"]), (5, ["a", "b"])], "copy",
+            "shares layers 1 to 2 with all tasks, layers 3 to 4 with b and c, layers 5 to 6 with b",
+        ),
+        ([(5, ["a", "b"])], "lora", "shares its layers with all tasks, lora parts in layers 5 to 6 with b"),
+        ([(0, ["a", "b", "c"]), (4, ["a", "b"])], "copy", "shares layers 1 to 3 with b and c, layers 4 to 6 with b"),
+        ([(0, ["a"])], "copy", "a trunk of its own"),
+    ],
+)  # fmt: skip
+def test_what_a_task_shares_is_said_for_every_layer(plan: list[tuple[int, list[str]]], kind: Any, told: str) -> None:
+    tree = global_plan(["a", "b", "c", "d"], 6)
+    for level, group in plan:
+        tree = tree.split(level, group)
+    assert way_of("a", Sharing(tree, PartKind(kind))) == told

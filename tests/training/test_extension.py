@@ -229,7 +229,7 @@ def test_bad_extensions_are_refused_before_training(job: Job, old: Old, tmp_path
         (home, {**adding(values), "tasks": {"sentiment": odd, "new": odd}}, "joint",
          r"tasks.sentiment: .*only 'sentiment' has the labels .*replay rows of the same labels"),
         (home, {**adding(values), "tasks": {"topic": {**values["tasks"]["topic"], "pooling": "cls"}, "new": odd}},
-         "joint", r"tasks.topic: its head would be .*give pooling"),
+         "joint", r"tasks.topic: its head would differ .*pooling: found cls; give mean"),
         (home, {**adding(values), "tasks": {"topic": values["tasks"]["entities"], "new": odd}}, "joint",
          r"tasks.topic: .*their types are classification and tagging"),
         (home, adding(values), "melted", r"mode: found 'melted'; accepted: frozen, joint"),

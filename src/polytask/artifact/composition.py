@@ -12,7 +12,7 @@ from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, OutputError
 from polytask.model.composition import composed
 from polytask.regular import is_there
-from polytask.tasks import head_specs
+from polytask.tasks import Task, head_specs
 
 # Settings of an encoder's configuration that do not affect its outputs.
 _NO_MATTER = frozenset(
@@ -50,9 +50,13 @@ def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
 
 
 def join(bundles: Sequence[Bundle]) -> Bundle:
-    """Return one bundle with the tasks of several that agree in tokenizer, encoder shape and precision."""
-    first = bundles[0]
-    tasks = {name: task for bundle in bundles for name, task in bundle.tasks.items()}
+    """Return one bundle with the tasks of several that agree in tokenizer, encoder shape and precision.
+
+    A task that several of them have, with equal weights, is taken from the first.
+    """
+    first, tasks = bundles[0], dict[str, Task]()
+    for bundle in bundles:
+        tasks |= {name: task for name, task in bundle.tasks.items() if name not in tasks}
     model = composed([bundle.model for bundle in bundles], head_specs(tasks))
     about = _about([bundle.about for bundle in bundles])
     return Bundle(model, tasks, first.tokenizer, first.max_tokens, first.precision, about)

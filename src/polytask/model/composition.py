@@ -37,24 +37,36 @@ class _Trunk:
     def tasks(self) -> tuple[str, ...]:
         return self.sharing.plan.tasks
 
+    def within(self, tasks: Part) -> _Trunk:
+        """Return the trunk with some of its tasks; the weights stay as they are."""
+        if tasks.issuperset(self.tasks):
+            return self
+        layers = tuple(
+            {part & tasks: weights for part, weights in layer.items() if part & tasks} for layer in self.layers
+        )
+        return replace(self, sharing=self.sharing.within(tasks), layers=layers)
+
 
 def composed(models: Sequence[MultiTaskModel], heads: Mapping[str, HeadSpec]) -> MultiTaskModel:
-    """Return one model with the tasks of several, whose encoders have the same shape and which share no task.
+    """Return one model with the tasks of several, whose encoders have the same shape.
 
     Parts of the encoders with equal weights, from the embeddings up, become one part: a text passes through them once.
-    If only the word embeddings are equal, they are kept once.
+    If only the word embeddings are equal, they are kept once. A task that several models have, since others read it,
+    is taken from the first; its weights must be equal in all of them.
 
     Args:
         heads: head specifications of all tasks.
     """
     trunks: dict[Hashable, list[_Trunk]] = {}
+    order, groups = list[str](), list[tuple[str, ...]]()
     for model in models:
-        for encoder in model.trunks:
-            trunk = _described(encoder, model.sharing.trunk(encoder.tasks))
+        new = frozenset(model.plan.tasks).difference(order)
+        for encoder in (encoder for encoder in model.trunks if not new.isdisjoint(encoder.tasks)):
+            trunk = _described(encoder, model.sharing.trunk(encoder.tasks)).within(new)
             trunks.setdefault(trunk.key, []).append(trunk)
-    groups = tuple(group for model in models for group in model.sharing.heads)
-    order = tuple(task for model in models for task in model.plan.tasks)
-    sharing = Sharing.of_trunks([_joined(equal) for equal in trunks.values()], order, groups)
+        groups += [group for group in model.sharing.heads if new.issuperset(group)]
+        order += [task for task in model.plan.tasks if task in new]
+    sharing = Sharing.of_trunks([_joined(equal) for equal in trunks.values()], order, tuple(groups))
     with torch.random.fork_rng(devices=[]):  # the initial weights will be overwritten
         backbone = Backbone.build(copy.deepcopy(models[0].config))
         merged = MultiTaskModel(backbone, sharing, heads)

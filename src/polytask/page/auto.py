@@ -63,7 +63,7 @@ def auto_page(folder: Path) -> Page:
         Section("Size and worst task", list(_frontier(value))),
         Section("The ladder", list(_ladder(value)), folded=True, hint=steps),
         Section("What was tried", list(_tried(folder, value)), folded=True, hint=_rated(len(value.candidates))),
-        Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of the configuration's own"),
+        Section("Learning rates", list(_rates(value)), folded=True, hint="multiples of each model's own"),
         Section("What it cost", list(_cost(value)), folded=True, hint=_spent(value)),
         Section("The joint model as a configuration", list(_config(folder)), folded=True, hint="config.yaml"),
     ]
@@ -82,7 +82,7 @@ def _spent(value: AutoForm) -> str:
 def _lead(value: AutoForm) -> Iterator[Block]:
     if value.answer:
         title, _, standing = value.answer.partition("; ")
-        low = any(task.below_floor for task in value.tasks.values())
+        low = any(task.below_floor or not task.judged for task in value.tasks.values())
         standing = standing[:1].upper() + standing[1:]
         yield Banner("The best plan within the budget and the limits", title, standing, "open" if low else "good")
     else:
@@ -106,6 +106,8 @@ def _floor(value: AutoForm) -> float | None:
 
 def _standing(task: AutoTaskForm, floor: float | None) -> Mark:
     """Return whether a task lies above the floor, judging by dev rows."""
+    if not task.judged:
+        return Mark("cannot be judged", "part")
     if not task.below_floor:
         return Mark("above the floor", "good")
     delta = task.dev.delta
@@ -122,12 +124,13 @@ def _card(name: str, task: AutoTaskForm, floor: float | None) -> Card:
         facts.append(f"95 % interval {points_interval(task.low, task.high)}")
     needs = f"; {task.would_need}" if task.would_need else ""
     likely = f", {task.likelihood}" if task.likelihood and task.likelihood != "exact" else ""
-    standing_text = f"{standing.text} on {task.judged_by}{likely if standing.tone == 'good' else ''}"
-    behind = standing.tone == "good" and task.high is not None and task.high < 0
+    same = "the same " if task.split == "dev" else ""
+    standing_text = f"{standing.text} on {same}{task.judged_by}{likely if standing.tone == 'good' else ''}"
+    behind = standing.tone == "good" and task.split == "test" and task.high is not None and task.high < 0
     sentence = f"{task.how}; {standing_text}{f', and behind its own model on {task.split}' if behind else ''}{needs}."
-    metric = f"{task.metric} on {task.split}"
+    metric = f"{task.metric} on {'dev rows, which made every choice' if task.split == 'dev' else task.split}"
     tone = "part" if behind else standing.tone
-    if not task.single_learned:
+    if task.single_learned is False:
         facts.append("its own model is no better than the majority baseline")
         tone = "open" if tone == "good" else tone
     return Card(name, metric, number(task.score, 2), facts, sentence[:1].upper() + sentence[1:], tone)
@@ -160,9 +163,15 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
     floor_text = (
         f" The floor is the loss that a task may have against its own model: {floor:g} points." if lines[1:] else ""
     )
+    on_dev = [name for name, task in value.tasks.items() if task.split == "dev"]
+    dev_text = (
+        f" {', '.join(on_dev)}: without test rows, so on dev rows; these made every choice, and are optimistic."
+        if on_dev
+        else ""
+    )
     yield TextBlock(
         "Differences of scores in points with their 95 % intervals over rows, one seed; hollow if the interval "
-        f"contains zero.{floor_text}"
+        f"contains zero.{floor_text}{dev_text}"
     )
     columns = [
         "task",
@@ -176,35 +185,56 @@ def _tasks(value: AutoForm) -> Iterator[Block]:
         "above it",
         "how",
     ]
-    title = "Scores on rows that were not used for any choice"
+    title = "Scores on test rows, which were not used for any choice"
+    if on_dev:
+        optimistic = "dev rows, which made every choice, so they are optimistic"
+        title = f"Scores on {optimistic}"
+        if len(on_dev) < len(value.tasks):
+            title = f"Scores on test rows, which were not used for any choice, or (dev) on {optimistic}"
     yield Details("All figures", [TableBlock(title, columns, rows, words=len(columns), wide=True)])
 
 
 def _frontier(value: AutoForm) -> Iterator[Block]:
     whole = [item for item in value.candidates if item.share == 1]
     marks = [Point(item.name, item.size, in_points(item.worst), item.name == value.winner) for item in whole]
-    worst = min((task.dev.delta for task in value.tasks.values() if task.dev.delta is not None), default=None)
+    deltas = [task.dev.delta for task in value.tasks.values() if task.judged]
+    defined = [delta for delta in deltas if delta is not None]
+    worst = min(defined) if defined and len(defined) == len(deltas) else None
     singles = value.singles.get("size")
     marks.append(Point("shipped", value.size, in_points(worst), True, 1))
     marks.append(Point("single models", singles, 0.0, False, 2))
     floor = _floor(value)
     line = (-floor, "floor") if floor is not None else None
+    unjudged = _unjudged(value)
+    left_out = f" Without {', '.join(unjudged)}, which cannot be judged." if unjudged else ""
     yield drawn(
         [scatter_chart("size and the worst task", marks, x="size (1: one shared encoder)", y="points", line=line)],
         "no candidate had a whole run.",
         "Each point is a model with a whole run: its parameters, and its worst difference to a task's own "
-        "model, in points on dev rows. The line is the frontier: no smaller model is as good as those on it.",
+        "model, in points on dev rows. The line is the frontier: no smaller model is as good as those on it."
+        f"{left_out}",
     )
 
 
+def _unjudged(value: AutoForm) -> list[str]:
+    return [name for name, task in value.tasks.items() if not task.judged]
+
+
 def _ladder(value: AutoForm) -> Iterator[Block]:
+    unjudged = _unjudged(value)
     if not value.ladder:
-        yield TextBlock("No task of the best joint model was below the floor on dev rows, so no step was needed.")
+        rest = f" No step was tried for {', '.join(unjudged)}: it cannot be judged." if unjudged else ""
+        yield TextBlock(
+            f"No task of the best joint model was below the floor on dev rows, so no step was needed.{rest}"
+        )
         return
     rows: list[list[Cell]] = []
     for item in value.ladder:
         outcome = Mark("not taken", "open") if item.why else OUTCOMES[item.lifts, item.taken]
-        detail = item.why or ("" if item.dev is None else f"{_signed(item.dev.delta)} points on dev")
+        detail = item.why or ("" if item.dev is None else f"{points(item.dev.delta)} points on dev")
+        if item.trained_further:
+            also = "also " if item.taken else ""
+            detail += f"; {also}kept for {', '.join(item.trained_further)}, trained further in it"
         cells = map(_two, (item.size, item.passes, item.cost))
         rows.append([item.task, item.step.replace("_", " "), outcome, *cells, detail])
     columns = ["task", "step", "outcome", "size", "passes", "trainings", "why"]
@@ -245,7 +275,9 @@ def _rates(value: AutoForm) -> Iterator[Block]:
         for item in value.rates
     ]
     columns = ["model", *(f"x {factor}" for factor in factors), "chosen"]
-    yield TableBlock("Dev scores with multiples of the configuration's learning rates", columns, rows)
+    yield TableBlock(
+        "Dev scores with multiples of the learning rates that each model has without a search", columns, rows
+    )
 
 
 def _cost(value: AutoForm) -> Iterator[Block]:

@@ -152,7 +152,7 @@ class AutoTaskForm(Form):
     metric: str = "score"
     how: str = ""
     split: str = "test"
-    single_learned: bool = True
+    single_learned: bool | None = True
     single: Number = None
     winner: Number = None
     score: Number = None
@@ -161,6 +161,7 @@ class AutoTaskForm(Form):
     high: Number = None
     dev: StandingForm = StandingForm()
     lifted_by: str | None = None
+    judged: bool = True
     below_floor: bool = False
     would_need: str = ""
     judged_by: str = "dev rows"
@@ -191,6 +192,7 @@ class StepForm(Form):
     step: str
     lifts: bool = False
     taken: bool = False
+    trained_further: list[str] = Field(default_factory=list[str])
     why: str = ""
     size: Number = None
     passes: Number = None

@@ -6,6 +6,7 @@ task may use up what several others need, so all of them are chosen together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
@@ -157,7 +158,7 @@ class Combiner:
         return not self.limits.refuse(one.cost.size, one.cost.passes) or not (one.taken or one.grafted)
 
     def _loss(self, standing: Standing) -> float:
-        return 0.0 if standing.delta is None else max(0.0, -self.floor - standing.delta)
+        return math.inf if standing.delta is None else max(0.0, -self.floor - standing.delta)
 
 
 def _added(base: Base, step: LadderStep) -> Cost:

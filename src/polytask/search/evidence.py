@@ -35,7 +35,20 @@ class Pair:
     joint: Path
 
 
-def compare(task: str, judged: TaskScoring, pairs: Sequence[Pair], seed: int) -> Difference:
+@dataclass(frozen=True)
+class Comparison:
+    """A joint model's predictions for a task compared with those of the single models.
+
+    Attributes:
+        difference: difference to the single models.
+        single: score of the single models; None if undefined.
+    """
+
+    difference: Difference
+    single: float | None
+
+
+def compare(task: str, judged: TaskScoring, pairs: Sequence[Pair], seed: int) -> Comparison:
     """Compare the winner's predictions for a task with those of the single models, over the rows of all pairs.
 
     Raises UserError if two models of a pair predicted different rows.
@@ -45,9 +58,10 @@ def compare(task: str, judged: TaskScoring, pairs: Sequence[Pair], seed: int) ->
         arms = {BASELINE: {seed: [pair.singles[task]]}, JOINT: {seed: [pair.joint]}}
         for arm, predictions in read_predictions(arms, [task])[task].items():
             answers[arm] = answers[arm].followed_by(predictions) if arm in answers else predictions
-    return compare_arms(
+    differences = compare_arms(
         judged.metric, judged.level, judged.measured(answers), baseline=BASELINE, resamples=RESAMPLES, seed=0
-    )[JOINT]  # fmt: skip
+    )
+    return Comparison(differences[JOINT], differences[BASELINE].mean)
 
 
 def added(known: Difference, step: Difference) -> Difference:

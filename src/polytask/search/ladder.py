@@ -7,6 +7,7 @@ combined; `polytask.search.combination` chooses among them and the single models
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from polytask.errors import ConfigError, Interrupted, TrainingError
 from polytask.extension import Mode, assemble_extension, extend
 from polytask.model.parameters import count_parameters
 from polytask.search.options import AutoOptions
+from polytask.search.plans import with_rates
 
 StepName = Literal["lora", "own_third", "own_half", "branch", "graft"]
 # Length of a branch's training, as a fraction of a joint training.
@@ -40,12 +42,14 @@ class Standing:
         delta: mean difference; None if undefined.
         low, high: ends of its 95 % interval.
         above: probability, over the rows, that it lies above the floor.
+        comparable: whether the single model's score is defined; if not, the task cannot be judged.
     """
 
     delta: float | None
     low: float | None
     high: float | None
     above: float
+    comparable: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class LadderStep:
         size, passes: size and passes of the model with it, relative to one shared encoder.
         cost: cost in trainings of the configuration.
         lifts: whether it brings the task above the floor, and no other task below it.
-        taken: whether the shipped model has it.
+        kept_for: tasks that the shipped model takes from it because it trained them; a branch may be kept for other
+            tasks than the one that it was meant to lift.
         why: why it was not tried; empty if it was.
         needs: the limits that forbid it, as options that would allow it; empty if none does.
         unpaid: whether only the budget forbids it.
@@ -73,11 +78,21 @@ class LadderStep:
     passes: float
     cost: float = 0.0
     lifts: bool = False
-    taken: bool = False
+    kept_for: tuple[str, ...] = ()
     why: str = ""
     needs: str = ""
     unpaid: bool = False
     others: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+
+    @property
+    def taken(self) -> bool:
+        """Whether the shipped model has it for its task."""
+        return self.task in self.kept_for
+
+    @property
+    def trained_further(self) -> tuple[str, ...]:
+        """The tasks besides its own that the shipped model takes from it."""
+        return tuple(task for task in self.kept_for if task != self.task)
 
     @property
     def kind(self) -> str:
@@ -112,9 +127,16 @@ def limits_of(options: AutoOptions) -> ModelLimits:
 
 
 def worst_first(standings: Mapping[str, Standing], certainty: float) -> list[str]:
-    """Return the tasks that are not above the floor with this certainty, the worst first."""
-    below = [task for task, now in standings.items() if now.above < certainty]
-    return sorted(below, key=lambda task: standings[task].delta or 0.0)
+    """Return the tasks that are not above the floor with this certainty, the worst first.
+
+    Those that cannot be judged are not among them.
+    """
+
+    def gain(task: str) -> float:
+        delta = standings[task].delta
+        return -math.inf if delta is None else delta
+
+    return sorted((task for task, now in standings.items() if now.comparable and now.above < certainty), key=gain)
 
 
 @dataclass
@@ -122,7 +144,8 @@ class Ladder:
     """Tries steps for the tasks below the floor.
 
     Attributes:
-        config: the winner's configuration, without test rows.
+        config: the winner's configuration, without test rows and at the learning rates that `factor` multiplies.
+        rates, factor: learning rates as in `SearchInputs`, and the multiple of them that the winner was trained with.
         budget: budget of the configuration, which determines a task's own training.
         layers: number of encoder layers.
         folder: folder for the models of the steps.
@@ -135,6 +158,8 @@ class Ladder:
     """
 
     config: Config
+    rates: Mapping[str, tuple[float, float]]
+    factor: float
     budget: Budget
     layers: int
     folder: Path
@@ -184,6 +209,7 @@ class Ladder:
         kind = {"kind": "lora", "rank": RANK} if name == "lora" else {"kind": "copy"}
         values = self._everything() if name == "branch" else self._alone(task)
         config = validate({**values, "extend": {"own": [task], "shared_layers": layers[name], **kind}})
+        config = with_rates(config, self.rates["" if name == "branch" else task], self.factor)
         step = self._try(task, name, config, {other: now for other, now in standings.items() if other != task})
         if step.lifts:
             lifted[task] = step
@@ -199,13 +225,22 @@ class Ladder:
         return {**{key: value for key, value in values.items() if key != "sharing"}, "train": train}
 
     def _alone(self, task: str) -> dict[str, Any]:
+        """Return the configuration of a task alone, which goes on reading the tasks that it reads."""
         values = values_of(single_config(self.config, task, self.budget.alone(task)))
+        joint = values_of(self.config)["tasks"][task]
+        reads = {key: joint[key] for key in ("needs", "reads", "detach_reads") if key in joint}
+        values["tasks"][task].update(reads)
         return {key: value for key, value in values.items() if key != "sharing"}
 
     def _try(self, task: str, name: StepName, config: Config, others: Mapping[str, Standing]) -> LadderStep:
         """Train one step if the budget and the limits allow it."""
         mode: Mode = "joint" if name == "branch" else "frozen"
         source = model_folder(self.base)
+        readers = [other for other, options in self.config.tasks.items() if task in options.reads]
+        if readers and mode == "frozen":
+            read = "reads" if len(readers) == 1 else "read"
+            why = f"the answers of {', '.join(readers)}, which {read} its predictions, would change"
+            return LadderStep(task, name, None, None, 0.0, 0.0, why=why)
         try:
             assembly = assemble_extension(source, config, mode=mode)
         except ConfigError as error:

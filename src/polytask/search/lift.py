@@ -31,13 +31,19 @@ class ModelPart:
     tasks: tuple[str, ...]
 
     def load(self) -> Bundle:
-        """Return the model with these tasks only."""
+        """Return the model with only these tasks and those that they read."""
         bundle = load_bundle(model_folder(self.folder))
-        return bundle if set(self.tasks) == set(bundle.tasks) else pruned(bundle, self.tasks)
+        tasks = list(self.tasks)
+        for task in tasks:  # grows, since what is read may read others
+            tasks += [other for other in bundle.tasks[task].options.reads if other not in tasks]
+        return bundle if set(tasks) == set(bundle.tasks) else pruned(bundle, tasks)
 
 
 def composed_of(parts: Sequence[ModelPart]) -> Bundle:
-    """Return one model with the tasks of all parts. Raises ConfigError if a task reads another part's."""
+    """Return one model with the tasks of all parts.
+
+    Tasks that are read, which are frozen while others get layers of their own, have equal weights in all parts.
+    """
     bundles = [part.load() for part in parts]
     return join(bundles) if len(bundles) > 1 else bundles[0]
 
@@ -84,13 +90,10 @@ class Lift:
         return best
 
     def _measured(self, combination: Combination) -> Combination | None:
-        """Return a combination with the cost of its model; None if that is not possible, or beyond the limits."""
+        """Return a combination with the cost of its model; None if that is beyond the limits."""
         if not combination.taken and not combination.grafted:
             return combination
-        try:
-            cost = self._cost(composed_of(self.parts(combination)))
-        except ConfigError:  # a task reads another one that comes from elsewhere
-            return None
+        cost = self._cost(composed_of(self.parts(combination)))
         return None if self.ladder.limits.refuse(cost.size, cost.passes) else replace(combination, cost=cost)
 
     def parts(self, combination: Combination) -> list[ModelPart]:
@@ -107,15 +110,18 @@ class Lift:
 
     def told(self, chosen: Combination, steps: Sequence[LadderStep]) -> list[LadderStep]:
         """Return the steps, marked with what became of them, and the single models that were taken or forbidden."""
-        marked = [
-            replace(step, taken=step is chosen.taken.get(step.task) or step.run == chosen.base.folder) for step in steps
-        ]
-        return [*marked, *self._grafts(chosen)]
+        return [*(replace(step, kept_for=self._kept_for(step, chosen)) for step in steps), *self._grafts(chosen)]
+
+    def _kept_for(self, step: LadderStep, chosen: Combination) -> tuple[str, ...]:
+        """Return the tasks that a combination takes from a step."""
+        if step.run is not None and step.run == chosen.base.folder:  # a branch, which trained all tasks
+            return tuple(task for task in chosen.base.standings if task not in chosen.grafted)
+        return (step.task,) if step is chosen.taken.get(step.task) else ()
 
     def _grafts(self, chosen: Combination) -> Iterator[LadderStep]:
         now = chosen.cost
         for task in chosen.grafted:
-            yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, taken=True)
+            yield LadderStep(task, "graft", None, EXACT, now.size, now.passes, lifts=True, kept_for=(task,))
         for task in chosen.losses:
             needed = self._combiner.with_graft(chosen, task).cost
             needs = self.ladder.limits.refuse(needed.size, needed.passes)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from polytask.errors import ConfigError
 
-# Multiples of the configuration's learning rates.
+# Multiples of the learning rates that each model has without a search.
 RATES = (1.0, 0.5, 2.0)
 # Fractions of a run at which candidates are rated (successive halving, Jamieson and Talwalkar 2016), then a whole run.
 SHARES = (1 / 8, 1 / 4)
@@ -94,7 +94,7 @@ def total(outline: SearchOutline, singles: float) -> float:
     """
     cost = singles + outline.finalists + (1 if outline.teach else 0) + outline.folds * fold_cost(singles)
     if len(outline.rates) > 1:
-        # If rates are compared in whole runs, those at the configuration's own rates are counted above.
+        # If rates are compared in whole runs, those at each model's own rates are counted above.
         tried = outline.rates if outline.shares else outline.rates[1:]
         cost += len(tried) * (singles + 1) * outline.rate_share
     for share, count in outline.rungs():

@@ -10,7 +10,7 @@ from typing import Any
 from polytask.comparison.arms import BASELINE, single_config
 from polytask.comparison.budget import Budget
 from polytask.comparison.preparation import TaskScoring
-from polytask.config import Config, with_fold
+from polytask.config import Config, validate, values_of, with_fold
 from polytask.search.candidates import Candidate
 from polytask.search.options import AutoOptions
 from polytask.search.outline import FOLDS
@@ -24,14 +24,15 @@ class SearchInputs:
     Attributes:
         config: configuration without test rows.
         budget: rows and updates of the configuration.
-        rates: learning rates of the encoder and of the heads.
+        rates: learning rates of the encoder and of the heads, by task for the single models, and under "" for joint
+            ones: `auto` may choose different ones.
         parameters: number of parameters of a model that shares everything.
         words: number of parameters of its word embeddings.
     """
 
     config: Config
     budget: Budget
-    rates: tuple[float, float]
+    rates: Mapping[str, tuple[float, float]]
     layers: int
     parameters: int
     words: int
@@ -66,8 +67,8 @@ class TrialPlans:
             fold: fold of the training rows that it predicts instead of training on it.
         """
         limits = self.inputs.budget.alone(task)
-        limits = {**limits, "epochs": limits["epochs"] * share, **self.rate_options(factor)}
-        config = single_config(self.inputs.config, task, limits)
+        config = single_config(self.inputs.config, task, {**limits, "epochs": limits["epochs"] * share})
+        config = with_rates(config, self.inputs.rates[task], factor)
         return self.trials.plan(f"{BASELINE}-{task}", _without(config, fold))
 
     def joint(
@@ -85,22 +86,34 @@ class TrialPlans:
             share, factor, fold: as in `single`.
             teachers: folders of teachers.
         """
-        train: dict[str, Any] = self.rate_options(factor)
+        train = dict[str, Any]()
         options = self.inputs.config.train
         if share < 1:
             train["epochs"] = options.epochs * share
         updates = share if fold is None else share * (1 - 1 / FOLDS)
         if updates < 1 and options.max_steps is not None:
             train["max_steps"] = max(1, round(options.max_steps * updates))
-        config = candidate.config(self.inputs.config, train)
+        config = with_rates(candidate.config(self.inputs.config, train), self.inputs.rates[""], factor)
         return self.trials.plan(candidate.name, _without(config, fold), teachers)
 
-    def rate_options(self, factor: float) -> dict[str, Any]:
-        """Return the training options that multiply the learning rates."""
-        if factor == 1.0:
-            return {}
-        rate, head_rate = (float(f"{factor * rate_value:.6g}") for rate_value in self.inputs.rates)
-        return {"learning_rate": rate, "head_learning_rate": head_rate}
+
+def with_rates(config: Config, rates: tuple[float, float], factor: float) -> Config:
+    """Return a configuration with learning rates multiplied by a factor, those that single tasks set included.
+
+    Args:
+        rates: learning rates of the encoder and of the heads without the factor.
+    """
+    if factor == 1.0:
+        return config
+    values, options = values_of(config), ("learning_rate", "head_learning_rate")
+    train = {name: _times(rate, factor) for name, rate in zip(options, rates, strict=True)}
+    for task in values["tasks"].values():
+        task.update({name: _times(task[name], factor) for name in options if task.get(name) is not None})
+    return validate({**values, "train": {**values.get("train", {}), **train}})
+
+
+def _times(rate: float, factor: float) -> float:
+    return float(f"{factor * rate:.6g}")
 
 
 def _without(config: Config, fold: int | None) -> Config:

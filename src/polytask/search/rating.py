@@ -16,7 +16,8 @@ class Rating:
     """Differences to the single models on dev rows, at the same share of the budget.
 
     Attributes:
-        deltas: difference of each task in the unit of its metric; positive is better.
+        deltas: difference of each task in the unit of its metric; positive is better. Tasks are missing if the scores
+            of both models are undefined.
         floor: allowed loss of a task, in the same unit.
     """
 
@@ -26,12 +27,12 @@ class Rating:
     @property
     def worst(self) -> float:
         """The smallest difference of any task."""
-        return min(self.deltas.values())
+        return min(self.deltas.values(), default=0.0)
 
     @property
     def mean(self) -> float:
         """The mean difference over tasks."""
-        return sum(self.deltas.values()) / len(self.deltas)
+        return sum(self.deltas.values()) / max(1, len(self.deltas))
 
     @property
     def key(self) -> tuple[float, float]:
@@ -52,7 +53,8 @@ def rate(
         metrics: main metric of each task.
         floor: allowed loss of a task in points, hundredths of the metric's unit.
     """
-    return Rating({task: advantage(scores[task], singles[task], metrics[task]) for task in metrics}, floor / 100)
+    defined = [task for task in metrics if scores[task] is not None or singles[task] is not None]
+    return Rating({task: advantage(scores[task], singles[task], metrics[task]) for task in defined}, floor / 100)
 
 
 def advantage(score: float | None, other: float | None, metric: str) -> float:

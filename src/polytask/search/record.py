@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ def task_record(
     shared_head = any(task in group for group in inputs.config.sharing.share_heads)
     if shared_head and task not in search.grafted and not any(task in group for group in sharing.heads):
         how += ", with a head of its own"
+    how += "".join(
+        f", trained further in the branch of {step.task}" for step in search.steps if task in step.trained_further
+    )
     steps = [step for step in search.steps if step.task == task]
-    below = now.above < inputs.options.certainty
+    below = now.comparable and now.above < inputs.options.certainty
     rows = {"dev": rows_answered(search.pairs[0].joint, task), "folds": rows_of_folds(task, search)}
     record = {
         "metric": inputs.metrics[task],
@@ -53,14 +57,20 @@ def task_record(
         "high": _number(seen.high),
         "dev": _standing(now),
         "lifted_by": next((step.name for step in steps if step.taken and step.lifts), None),
+        "judged": now.comparable,
         "below_floor": below,
         "rows": rows,
         "judged_by": judged_by(rows),
-        "likelihood": "exact" if task in search.grafted else likelihood(now.above),
+        "likelihood": _likely(task, search),
         "would_need": _would_need(steps) if below else "",
     }
     lost = 0.0 if search.winner is None or search.winner.rating is None else -search.winner.rating.deltas.get(task, 0.0)
     return {**record, "sentence": _sentence(task, record, seen, lost, inputs.options.floor)}
+
+
+def _likely(task: str, search: SearchState) -> str:
+    now = search.standings[task]
+    return "exact" if task in search.grafted else likelihood(now.above) if now.comparable else "cannot be judged"
 
 
 def _would_need(steps: Sequence[LadderStep]) -> str:
@@ -74,11 +84,14 @@ def _would_need(steps: Sequence[LadderStep]) -> str:
     return "; ".join(told)
 
 
-def has_learned(run: Path, task: str, metric: str) -> bool:
-    """Whether a single model scores better on dev than always answering the majority; a correlation, than chance."""
+def has_learned(run: Path, task: str, metric: str) -> bool | None:
+    """Whether a single model scores better on dev than always answering the majority; a correlation, than chance.
+
+    None if its score is undefined.
+    """
     score, majority = (read_record(run, f"{name}.json")["dev"][task].get(metric) for name in ("scores", "baselines"))
     if score is None:
-        return False
+        return None
     if smaller_is_better(metric):
         return majority is None or score < majority
     return score > (majority or 0.0)
@@ -94,15 +107,44 @@ def way_of(task: str, sharing: Sharing) -> str:
         return f"{way.mixing.method} from layer {way.mixing.from_layer}"
     own = [level for level in range(1, plan.layers + 1) if plan.part(level, task) == frozenset([task])]
     apart = [level for level in range(1, plan.layers + 1) if len(plan.part(level, task)) < len(plan.part(0, task))]
+    parts = "" if way.kind.name in ("copy", "soft") else f"{way.kind.name} parts in "
     if own:
-        what = "layers" if way.kind.name in ("copy", "soft") else f"{way.kind.name} parts in layers"
-        return (
-            f"own {what} {own[0]} to {own[-1]}" if len(own) > 1 else f"own {what.replace('layers', 'layer')} {own[0]}"
-        )
-    if apart:
-        others = ", ".join(sorted(plan.part(apart[-1], task) - {task}))
-        return f"shares with {others} from layer {apart[0]}"
-    return "shares the whole encoder"
+        return f"own {parts}{_layers(own)}"
+    if not apart:
+        return "shares the whole encoder"
+    spans = [
+        (part, list(levels)) for part, levels in groupby(range(1, plan.layers + 1), lambda one: plan.part(one, task))
+    ]
+    told = [f"{_layers(levels)} with {_others(task, part, sharing)}" for part, levels in spans]
+    if parts:  # the layers themselves belong to all tasks of the trunk
+        apart_spans = [text for text, (_, levels) in zip(told, spans, strict=True) if levels[0] in apart]
+        told = [
+            f"its layers with {_others(task, plan.part(0, task), sharing)}",
+            *(parts + text for text in apart_spans),
+        ]
+    return f"shares {', '.join(told)}"
+
+
+def _layers(levels: Sequence[int]) -> str:
+    """Name consecutive layers.
+
+    >>> _layers([3]), _layers([3, 4, 5])
+    ('layer 3', 'layers 3 to 5')
+    """
+    return f"layers {levels[0]} to {levels[-1]}" if len(levels) > 1 else f"layer {levels[0]}"
+
+
+def _others(task: str, part: frozenset[str], sharing: Sharing) -> str:
+    return "all tasks" if part.issuperset(sharing.plan.tasks) else _and(sorted(part - {task}))
+
+
+def _and(names: Sequence[str]) -> str:
+    """List names in a sentence.
+
+    >>> _and(["a"]), _and(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: float, floor: float) -> str:
@@ -111,19 +153,25 @@ def _sentence(task: str, record: Mapping[str, Any], seen: Difference, lost: floa
     Args:
         lost: what it lost in the best joint model on dev.
     """
-    if seen.delta is None or seen.low is None or seen.high is None:
-        return f"{task}: {record['how']}; its {record['metric']} is undefined on {record['split']}"
+    on, judged_by = f"on {record['split']}", record["judged_by"]
+    if record["split"] == "dev":  # the rows that it was judged by: no further evidence
+        on, folds = f"on {record['rows']['dev']} dev rows, which made every choice", record["rows"]["folds"]
+        judged_by = "these rows" + (f" and {folds} held out of training" if folds else "")
     if record["lifted_by"] == "graft":
         told = "answers exactly as its own model"
+    elif seen.delta is None or seen.low is None or seen.high is None:
+        told = f"its difference in {record['metric']} to its own model is undefined {on}"
     else:
         span = f"[{points(seen.low)}, {points(seen.high)}]"
-        told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} on {record['split']}"
+        told = f"{points(seen.delta)} points of {record['metric']} against its own model {span} {on}"
     below = ""
-    if record["would_need"]:
+    if not record["judged"]:
+        below = f"; it cannot be judged: the {record['metric']} of its own model is undefined on {judged_by}"
+    elif record["would_need"]:
         standing = "not surely above the floor" if _may_hold(record, floor) else "below the floor"
-        below = f"; {standing} on {record['judged_by']}; {record['would_need']}"
+        below = f"; {standing} on {judged_by}; {record['would_need']}"
     elif record["lifted_by"] != "graft":
-        below = f"; by {record['judged_by']} {record['likelihood']} to lie above the floor"
+        below = f"; by {judged_by} {record['likelihood']} to lie above the floor"
     why = f" (the best joint model lost {100 * lost:.1f} points on dev)" if record["lifted_by"] and lost > 0 else ""
     return f"{task}: {record['how']}{why}, {told}{below}"
 
@@ -145,23 +193,30 @@ def likelihood(above: float) -> str:
 
 def doubts(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return notes on tasks that may be below the floor on new rows, on what would settle it, and on the test rows."""
-    unlearned = [name for name, task in tasks.items() if not task["single_learned"]]
+    unlearned = [name for name, task in tasks.items() if task["single_learned"] is False]
     told = (
         f"{', '.join(unlearned)}: its own model is no better than the majority on dev, so being above the floor means "
         "nothing; train longer, or with more rows"
     )
     behind = [told] if unlearned else []
     behind += [
+        f"{name}: the {task['metric']} of its own model is undefined on {task['judged_by']}, as it is if all labels or "
+        "all answers are equal, so nothing is known about its floor; give it dev rows with different labels, or train "
+        "longer"
+        for name, task in tasks.items()
+        if not task["judged"]
+    ]
+    behind += [
         f"{name}: on {task['split']} it is behind its own model beyond the noise of these rows "
         f"({points(task['low'])} to {points(task['high'])} points), which {task['judged_by']} did not show; "
         "test scores do not affect the choice"
         for name, task in tasks.items()
-        if not task["below_floor"] and task["high"] is not None and task["high"] < 0
+        if not task["below_floor"] and task["split"] == "test" and task["high"] is not None and task["high"] < 0
     ]
     unsure = [
         name
         for name, task in tasks.items()
-        if not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
+        if task["judged"] and not task["below_floor"] and task["lifted_by"] != "graft" and task["dev"]["above"] < SURE
     ]
     if not unsure:
         return behind
@@ -223,6 +278,7 @@ def step_record(step: LadderStep) -> dict[str, Any]:
         "step": step.name,
         "lifts": step.lifts,
         "taken": step.taken,
+        "trained_further": list(step.trained_further),
         "why": step.why,
         "size": rounded(step.size),
         "passes": rounded(step.passes),
@@ -249,6 +305,10 @@ def answer(
     if unsure:
         certain = f"above the floor with the certainty of {options.certainty:g} on {where}"
         told += [f"{_listed(unsure, 'is', 'are')} not {certain}"]
+    unjudged = [name for name, task in tasks.items() if not task["judged"]]
+    if unjudged:
+        told += [] if told else [f"no other task lies below the floor on {where}"]
+        told += [f"{', '.join(unjudged)} cannot be judged"]
     held = ", ".join(told) or f"no task lies below the floor on {where}"
     return (
         f"One model for {len(tasks)} tasks, {size:.2f} times one shared encoder ({passes:.2f} passes) in place of "

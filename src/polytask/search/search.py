@@ -16,6 +16,7 @@ from polytask.api import as_config
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.folder import save_bundle
 from polytask.assemble import assemble
+from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE
 from polytask.comparison.budget import planned
 from polytask.comparison.merging import is_of
@@ -54,6 +55,9 @@ from polytask.search.record import (
 from polytask.search.stages import SearchState, Stages
 from polytask.search.trials import Trials
 from polytask.terminal import PlainConsole
+from polytask.training.options import TrainOptions
+from polytask.training.rates import encoder_rate, head_rate
+from polytask.training.recipe import resolve_rates
 
 # The searched configuration and the results of the search.
 CONFIG, RECORD, HOURS = "auto-config.json", "auto.json", "hours.json"
@@ -117,21 +121,42 @@ def auto(
     options = build_options(AutoOptions, values, flag_of)
     if options.ray:
         require_ray()
-    checked, folder = as_config(config, overrides), Path(out)
-    mute = [name for name, task in checked.tasks.items() if not task.answers]
-    if mute:
-        raise ConfigError(f"tasks: found {', '.join(mute)}; auto only plans tasks that make predictions: leave it out")
+    checked, left_out = _answering(as_config(config, overrides))
+    folder = Path(out)
     if len(checked.tasks) < 2:
         raise ConfigError(
-            f"tasks: found only {', '.join(checked.tasks)}; with one task there is nothing to share: train it"
+            f"tasks: found only {', '.join(checked.tasks) or 'tasks that make no predictions'}; with one task there is "
+            "nothing to share: train it"
         )
     with locked(folder):
-        checked = with_row_files(checked, folder, write=False)
-        _require_free(folder, checked)
+        _require_free(folder, with_row_files(checked, folder, write=False))
         checked = with_row_files(checked, folder, write=True)
-        search = _Search(checked, options, folder)
+        search = _Search(checked, options, folder, left_out)
         with ray_session() if options.ray else nullcontext():
             return search.run()
+
+
+def _answering(config: Config) -> tuple[Config, list[str]]:
+    """Return the configuration with the tasks that make predictions, and notes on the others.
+
+    Raises ConfigError if a task needs one of those.
+    """
+    kept = {name: task for name, task in config.tasks.items() if task.answers}
+    mute = [name for name in config.tasks if name not in kept]
+    for name, task in kept.items():
+        needed = [other for other in task.needs if other in mute]
+        if needed:
+            raise ConfigError(
+                f"tasks.{name}.needs: found {needed[0]!r}, which makes no predictions that auto could compare with "
+                "those of a single model, so it is left out; remove it from these needs"
+            )
+    if not mute:
+        return config, []
+    note = (
+        f"{', '.join(mute)}: left out, since there are no predictions to compare with those of a single model; "
+        "polytask compare shows what it adds to the other tasks"
+    )
+    return config.model_copy(update={"tasks": kept}), [note]
 
 
 def _require_free(folder: Path, config: Config) -> None:
@@ -146,26 +171,36 @@ def _require_free(folder: Path, config: Config) -> None:
         raise OutputError(f"{folder}: the folder holds {content}; name another one with --out")
 
 
+def _rates(options: TrainOptions, joint: Assembly, *tasks: str) -> tuple[float, float]:
+    """Return the learning rates of the encoder and the heads in a model of some of the tasks."""
+    size = int(joint.model.config.hidden_size), int(joint.model.config.num_hidden_layers)
+    train, _ = resolve_rates(options, *size, [joint.tasks[task].rate_bound for task in tasks])
+    return encoder_rate(train), head_rate(train)
+
+
 class _Search:
     """One search: its inputs, its stages, and the shipped model."""
 
-    def __init__(self, config: Config, options: AutoOptions, folder: Path) -> None:
+    def __init__(self, config: Config, options: AutoOptions, folder: Path, notes: Sequence[str]) -> None:
         self.config, self.options, self.folder = config, options, folder
-        self.notes: list[str] = []
+        self.notes = list(notes)
+        console = PlainConsole(stderr=True)
+        for note in notes:  # before what they may explain
+            console.print(f"auto: {note}")
         joint = assemble(config)  # with the test rows, so that their errors are found before anything trains
         budget = planned(joint)
-        train = joint.config.train
-        assert train.learning_rate != "auto"
-        assert train.head_learning_rate != "auto"
-        bare = without_test(config)
+        bare, judged = without_test(config), judged_by(joint)
         self.inputs = SearchInputs(
             config=bare,
             budget=budget,
-            rates=(train.learning_rate, train.head_learning_rate),
+            rates={
+                "": _rates(config.train, joint, *joint.tasks),
+                **{task: _rates(config.train, joint, task) for task in judged},
+            },
             layers=int(joint.model.config.num_hidden_layers),
             parameters=joint.model.size_of_single(),
             words=joint.model.trunks[0].words.numel(),
-            judged=judged_by(joint),
+            judged=judged,
             options=options,
         )
         del joint
@@ -176,7 +211,7 @@ class _Search:
             jobs=options.jobs,
             rows=rows,
             parameters=self.inputs.parameters,
-            console=PlainConsole(stderr=True),
+            console=console,
         )
         self.plans = TrialPlans(self.inputs, self.trials)
         self.singles = {task: self.plans.single(task, 1.0, 1.0).cost for task in self.inputs.judged}
@@ -340,11 +375,16 @@ class _Search:
         """Write the configuration of the winner, with the results of each task as comments."""
         winner = stages.state.winner
         assert winner is not None
-        values = values_of(winner.candidate.config(self.config, stages.options_of(winner)))
-        lifted = [f"{task}: {record['lifted_by']}" for task, record in tasks.items() if record["lifted_by"]]
+        values = values_of(stages.config_of(winner, self.config))
+        changed = [f"{step.task}: {step.name}" for step in stages.state.steps if step.taken]
+        changed += [
+            f"{', '.join(step.trained_further)}: trained further in the branch of {step.task}"
+            for step in stages.state.steps
+            if step.trained_further
+        ]
         head = [sentence, *(record["sentence"] for record in tasks.values())]
-        if lifted:
-            head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(lifted)}.")
+        if changed:
+            head.append(f"This trains the joint model; what polytask auto did to it then: {'; '.join(changed)}.")
         text = "".join(f"# {json.dumps(line, ensure_ascii=False)[1:-1]}\n" for line in head)
         body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         write_text(self.folder / "config.yaml", text + body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 
 from polytask.comparison.preparation import fold_notes
 from polytask.comparison.statistics import Difference
+from polytask.config import Config
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
 from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
 from polytask.search.combination import Cost
 from polytask.search.evidence import Pair, added, compare, is_clear
-from polytask.search.ladder import Ladder, LadderStep, Standing, limits_of
+from polytask.search.ladder import Ladder, LadderStep, Standing, limits_of, worst_first
 from polytask.search.lift import Lift, ModelPart
 from polytask.search.outline import FOLDS, SearchOutline, fold_cost
-from polytask.search.plans import TrialPlans
+from polytask.search.plans import TrialPlans, with_rates
 from polytask.search.rating import Rating, advantage, rate
 from polytask.search.trials import Trial
 from polytask.tasks.metric import smaller_is_better
@@ -77,6 +78,7 @@ class Stages:
         self.notes: list[str] = []
         self.ladder_budget = outline.ladder
         self._known: dict[str, Difference] = {}
+        self._undefined: set[str] = set()
         self._say = say
 
     def run(self) -> SearchState:
@@ -106,6 +108,7 @@ class Stages:
         self._train("learning rates", [*everything, *joint.values()], keep_models=share == 1.0)
         for task in self.inputs.judged:
             scores = {factor: self._score(trials[task], task) for factor, trials in singles.items()}
+            self._warn_undefined(task, [trials[task] for trials in singles.values()])
             state.factors[task] = self._best_factor(task, scores)
             state.rates.append({"of": task, "scores": scores, "chosen": state.factors[task]})
         own_scores = {task: self._score(singles[state.factors[task]][task], task) for task in self.inputs.judged}
@@ -116,6 +119,14 @@ class Stages:
         state.factors[""] = max(valid_ratings, key=lambda factor: (valid_ratings[factor].key, factor == 1.0))
         means = {factor: None if rating is None else rating.mean for factor, rating in ratings.items()}
         state.rates.append({"of": "", "scores": means, "chosen": state.factors[""]})
+
+    def _warn_undefined(self, task: str, trials: Sequence[Trial]) -> None:
+        """Say as early as possible, and once, that a task cannot be judged by its dev rows."""
+        scores = [self.trials.scores(trial)[task] for trial in trials if not self.trials.has_failed(trial)]
+        if scores and task not in self._undefined and all(score is None for score in scores):
+            self._undefined.add(task)
+            metric = self.inputs.metrics[task]
+            self._say(f"{task}: the {metric} of its own model is undefined on dev, so it cannot be judged there")
 
     def _best_factor(self, task: str, scores: Mapping[float, float | None]) -> float:
         """Return the multiple with the best score; in a tie, that of the configuration."""
@@ -171,7 +182,7 @@ class Stages:
         singles = sum(self.plans.single(task, 1.0, 1.0).cost for task in self.inputs.judged)
         remaining = outline.ladder + outline.folds * fold_cost(singles)
         for fold in range(1, outline.folds + 1):
-            if all(is_clear(standing.above) for standing in state.standings.values()):
+            if all(self._is_settled(now) for now in state.standings.values()):
                 break
             before = self.trials.spent
             try:
@@ -187,6 +198,10 @@ class Stages:
         if len(state.pairs) > 1:
             self.notes += fold_notes(self.inputs.config)
         self.ladder_budget = max(0.0, remaining)
+
+    def _is_settled(self, now: Standing) -> bool:
+        """Whether more folds would not change what is known of a task: its first fold may make its score defined."""
+        return is_clear(now.above) if now.comparable else len(self.state.pairs) > 1
 
     def _pair_without(self, fold: int, budget: float) -> Pair | None:
         """Train the single models and the winner without a fold; None if that exceeds the remaining budget.
@@ -215,12 +230,16 @@ class Stages:
     def _stand(self) -> None:
         """Compare each task of the winner with its single model, on all pairs."""
         state = self.state
-        self._known = {
+        compared = {
             task: compare(task, judged, state.pairs, self.trials.seed) for task, judged in self.inputs.judged.items()
         }
+        self._known = {task: comparison.difference for task, comparison in compared.items()}
         state.standings = {
-            task: standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
-            for task, difference in self._known.items()
+            task: replace(
+                standing(comparison.difference, self.inputs.options.floor, self.inputs.metrics[task]),
+                comparable=comparison.single is not None,
+            )
+            for task, comparison in compared.items()
         }
 
     def _whole(self) -> list[RatedCandidate]:
@@ -235,7 +254,7 @@ class Stages:
         """Return the standard error of the difference between two models on the dev rows, by task."""
         pair = Pair(dict.fromkeys(self.inputs.judged, self.trials.folder(other.trial)), self.trials.folder(one.trial))
         return {
-            task: math.sqrt(compare(task, judged, [pair], self.trials.seed).from_rows)
+            task: math.sqrt(compare(task, judged, [pair], self.trials.seed).difference.from_rows)
             for task, judged in self.inputs.judged.items()
         }
 
@@ -245,10 +264,12 @@ class Stages:
         assert state.winner is not None
         winner = self.trials.folder(state.winner.trial)
         state.parts = [ModelPart(winner, tuple(state.standings))]
-        if all(now.above >= options.certainty for now in state.standings.values()):
+        if not worst_first(state.standings, options.certainty):
             return
         ladder = Ladder(
-            config=state.winner.candidate.config(self.inputs.config, self.plans.rate_options(state.factors[""])),
+            config=state.winner.candidate.config(self.inputs.config, {}),
+            rates=self.inputs.rates,
+            factor=state.factors[""],
             budget=self.inputs.budget,
             layers=self.inputs.layers,
             folder=self.folder / "ladder",
@@ -281,17 +302,23 @@ class Stages:
         """Compare a task in a model derived from the winner with its single model, on dev rows and the known pairs."""
         pairs, judged, seed = self.state.pairs, self.inputs.judged[task], self.trials.seed
         if len(pairs) == 1:
-            difference = compare(task, judged, [Pair(pairs[0].singles, folder)], seed)
+            difference = compare(task, judged, [Pair(pairs[0].singles, folder)], seed).difference
         else:
             step = compare(task, judged, [Pair({task: pairs[0].joint}, folder)], seed)
-            difference = added(self._known[task], step)
-        return standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
+            difference = added(self._known[task], step.difference)
+        now = standing(difference, self.inputs.options.floor, self.inputs.metrics[task])
+        return replace(now, comparable=self.state.standings[task].comparable)
 
-    def options_of(self, rated: RatedCandidate) -> dict[str, Any]:
-        """Return the training options of a joint model that differ from the configuration."""
+    def config_of(self, rated: RatedCandidate, config: Config) -> Config:
+        """Return the configuration of a joint model.
+
+        Args:
+            rated: the model.
+            config: the searched configuration, with test rows.
+        """
         teachers = [str(folder.resolve()) for folder in self.state.singles.values()]
         taught = {"teachers": teachers} if rated.candidate.name.endswith(TAUGHT) else {}
-        return {**self.plans.rate_options(self.state.factors[""]), **taught}
+        return with_rates(rated.candidate.config(config, taught), self.inputs.rates[""], self.state.factors[""])
 
     def final_single(self, task: str) -> Trial:
         """Return the trial of a task's single model: a whole run with the chosen learning rates."""
@@ -304,6 +331,7 @@ class Stages:
         for task, trial in singles.items():
             if self.trials.has_failed(trial):
                 raise TrainingError(f"{task}: its single model failed: {self.trials.failed[trial.run.identity]}")
+            self._warn_undefined(task, [trial])
         return [self._rated(candidate, trial, share) for candidate, trial in zip(alive, joint, strict=True)]
 
     def _rated(self, candidate: Candidate, trial: Trial, share: float) -> RatedCandidate:

@@ -30,8 +30,11 @@ def show_search(result: AutoResult, out: Console) -> None:
     table.add_column("how", overflow="fold")
     for task, row in result.tasks.items():
         score, single_score, points = _score(row["score"]), _score(row["single"]), _points(row["delta"])
-        table.add_row(task, row["metric"], single_score, score, points, _span(row), row["likelihood"], row["how"])
+        metric = row["metric"] if row["split"] == "test" else f"{row['metric']} ({row['split']})"
+        table.add_row(task, metric, single_score, score, points, _span(row), row["likelihood"], row["how"])
     out.print(table)
+    if any(row["split"] == "dev" for row in result.tasks.values()):
+        out.print("(dev): no test rows, so the score is optimistic: dev rows made every choice")
     table = grid("candidate", title="Tried: points against the single models, dev rows")
     for name in ("of a training", "worst task", "mean", "size", "passes"):
         add_number(table, name)
@@ -57,8 +60,10 @@ def _step(step: Mapping[str, Any]) -> str:
     if step["why"]:
         return f"{start} was not taken: {step['why']}"
     dev = step["dev"]
-    gain = "" if dev is None else f", {_points(dev['delta'])} points on dev"
-    return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}"
+    gain = "" if dev is None else f", {_points(dev['delta']) or 'undefined'} points on dev"
+    others = ", ".join(step["trained_further"])
+    kept = f"; {'also ' if step['taken'] else ''}kept for {others}, trained further in it" if others else ""
+    return f"{start}: {_OUTCOMES[step['lifts'], step['taken']]}{gain}{kept}"
 
 
 def _score(value: float | None) -> str:
