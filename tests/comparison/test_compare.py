@@ -409,7 +409,7 @@ def test_a_damaged_record_is_not_called_another_configuration(done: Done, tmp_pa
 def test_a_folder_of_another_configuration_is_said_to_be_one(done: Done, tmp_path: Path) -> None:
     values, out, _ = done
     shutil.copytree(out, tmp_path / "out")
-    values = {**values, "train": {**values["train"], "max_steps": 1}}
+    values = {**values, "train": {**values["train"], "learning_rate": 2e-4}}
     found = polytask.compare(values, tmp_path / "out", seeds=2, arms=["global"])
     assert "held a comparison of another configuration" in found.record["notes"][0]
     assert found.trained == 6
