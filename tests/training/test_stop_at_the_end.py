@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ ENDINGS: dict[str, tuple[Any, str]] = {
     "saving": (run_module, "save_bundle"),
 }
 ONE_FOLDER = "runs/*/events.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Generator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Ctrl-C as in a terminal: a process that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def asked_in(patched: pytest.MonkeyPatch, ending: str, number: signal.Signals) -> None:
