@@ -199,7 +199,7 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
     """Create the folder; return a note if it holds the comparison of another configuration, whose runs are kept."""
     other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
-    damaged = next((name for name in (CONFIG, RECORD) if is_damaged(folder / name)), None)
+    damaged = next((name for name in (CONFIG, RECORD) if is_damaged(folder / name)), None) if other else None
     kept = keep_other(folder) if other else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)

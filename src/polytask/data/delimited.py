@@ -82,9 +82,9 @@ def _read_table(file: DataFile, separator: str, quoting: Quoting) -> Iterator[tu
 
 def _is_header_again(cells: Sequence[str], columns: Sequence[str]) -> bool:
     """Whether cells are the names of their columns, perhaps in capital letters."""
+    # Every row passes here, and most end at the length of their first cell.
     return len(cells) == len(columns) and all(
-        cell == name or cell.strip().casefold() == name.strip().casefold()
-        for cell, name in zip(cells, columns, strict=True)
+        len(cell) == len(name) and cell.casefold() == name.casefold() for cell, name in zip(cells, columns, strict=True)
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from polytask.data.words import split_words
 from polytask.tasks import LabelStats
-from polytask.tasks.cells import choices_in, listed
+from polytask.tasks.cells import choices_in, items_in, listed
 from polytask.tasks.labels import label_text
 from polytask.tasks.regression import Regression, RegressionOptions
 from polytask.tasks.soft import distribution, shares_in
@@ -236,13 +236,8 @@ class Column:
 
 def _items(value: Any) -> list[Any] | None:  # noqa: ANN401
     """Return the items of a list, of a list written as text, or of an object of choices; None for other cells."""
-    if isinstance(value, list):
-        return value
-    choices = choices_in(value)
-    if choices is not None or not isinstance(value, str):
-        return choices
     try:
-        return listed(value)
+        return items_in(value)
     except ValueError:
         return None
 

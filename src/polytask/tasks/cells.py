@@ -81,6 +81,17 @@ def choices_in(cell: Any) -> list[Any] | None:  # noqa: ANN401
     return cell["choices"]
 
 
+def items_in(cell: Any) -> list[Any] | None:  # noqa: ANN401
+    """Return the items of a list, of a list written as text, or of an object of choices; None for other cells.
+
+    Raises ValueError on text that begins like a list but is not one.
+    """
+    if isinstance(cell, list):
+        return cell
+    choices = choices_in(cell)
+    return listed(cell) if choices is None and isinstance(cell, str) else choices
+
+
 def shown_spans(text: str) -> list[Any] | None:
     """Return the list of spans written in a cell, in JSON or Python notation; None if it is something else.
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from polytask.errors import nearest
 from polytask.tasks.arrays import Bools, Floats, Outputs, rounded, sigmoid
 from polytask.tasks.calibration import CalibratedOptions, fit_temperature, two_classes
-from polytask.tasks.cells import brief, choices_in, listed, parts_of
+from polytask.tasks.cells import brief, items_in, parts_of
 from polytask.tasks.indicators import labels_in_columns, labels_in_list
 from polytask.tasks.joined_labels import require_apart
 from polytask.tasks.label_stats import LabelStats
@@ -361,16 +361,12 @@ class Multilabel(Task):
 
 def _items(cell: Any, options: MultilabelOptions, stats: LabelStats) -> list[Any]:  # noqa: ANN401
     """Return the items of a cell. Raises ValueError if it does not hold any number of labels."""
-    if isinstance(cell, list):
-        return cell
-    items = choices_in(cell)
+    items = items_in(cell)
     if items is None and isinstance(cell, str) and cell.lstrip()[:1] != "{":
-        items = listed(cell)
-        if items is None:
-            stats.joined += 1
-            items = parts_of(cell, options.separator)
-            if not items:
-                raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
+        stats.joined += 1
+        items = parts_of(cell, options.separator)
+        if not items:
+            raise ValueError(f"found {cell!r}, which holds no label; {_EMPTY}")
     if items is None:
         raise ValueError(
             f"found {brief(cell)}; labels are a list, text joined by {options.separator!r}, or an object "
