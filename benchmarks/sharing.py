@@ -103,7 +103,13 @@ def batch_of(tasks: list[str], *, same_rows: bool) -> Batch:
         task: torch.arange(rows) if same_rows else torch.arange(number * ROWS_A_TASK, (number + 1) * ROWS_A_TASK)
         for number, task in enumerate(tasks)
     }
-    chunk = Chunk(ids, torch.ones_like(ids), torch.zeros_like(ids), {t: TaskRows(r, None) for t, r in places.items()})
+    chunk = Chunk(
+        ids,
+        torch.ones_like(ids),
+        torch.zeros_like(ids),
+        (TOKENS,) * rows,
+        {t: TaskRows(r, None) for t, r in places.items()},
+    )
     return Batch((chunk,), tuple(range(rows)), {}, rows, ids.numel(), ids.numel())
 
 
@@ -166,7 +172,11 @@ def time_prediction(count: int, rounds: int) -> dict[str, Any]:
     batch = batch_of(tasks[:3], same_rows=True)
     chunk = batch.chunks[0]
     chunk = Chunk(
-        chunk.ids, chunk.mask, chunk.type_ids, {task: TaskRows(torch.arange(batch.rows), None) for task in tasks}
+        chunk.ids,
+        chunk.mask,
+        chunk.type_ids,
+        chunk.lengths,
+        {task: TaskRows(torch.arange(batch.rows), None) for task in tasks},
     )
     batch = Batch((chunk,), batch.order, {}, batch.rows, batch.tokens, batch.padded)
 

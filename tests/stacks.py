@@ -129,7 +129,7 @@ def chunk(
         pairs = [(row, token) for row in places for token in range(lengths[row])]
         words_of = torch.tensor(pairs).T if HEADS[task[-1]].level == "word" else None
         tasks[task] = TaskRows(torch.tensor(places), words_of)
-    return Chunk(ids, mask, types if type_ids else None, tasks)
+    return Chunk(ids, mask, types if type_ids else None, tuple(lengths), tasks)
 
 
 def length_of(number: int) -> int:

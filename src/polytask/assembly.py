@@ -156,7 +156,7 @@ class Assembly:
 
     def collator(self) -> Collator:
         """Return the collator, which builds batches."""
-        overhead = pass_overhead(self.device)
+        overhead = pass_overhead(self.device, packs=self.model.packs)
         return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, self._masker)
 
     @cached_property

@@ -215,6 +215,12 @@ def test_a_path_that_a_reader_trains_is_no_longer_its_tasks_own() -> None:
     assert joined.total == apart.total
 
 
+def tokens_in(states: torch.Tensor) -> int:
+    """Return the number of tokens of states without padding, of shape (tokens, 1, width) or (1, tokens, width)."""
+    assert 1 in states.shape[:2]
+    return states.shape[0] * states.shape[1]
+
+
 @pytest.mark.parametrize("options", [TREES["global"], TREES["branches"], TREES["layers"], TREES["independent"]])
 def test_each_part_runs_once_on_the_rows_of_its_tasks_and_their_readers(options: dict[str, Any]) -> None:
     model = cascade(options, CHAIN)
@@ -224,7 +230,7 @@ def test_each_part_runs_once_on_the_rows_of_its_tasks_and_their_readers(options:
             assert isinstance(level, CopiedLayer)
             for part, layer in zip(level.partition, level.parts, strict=True):
                 layer.register_forward_pre_hook(
-                    lambda module, inputs, key=(number, part): seen.setdefault(key, []).append(len(inputs[0]))
+                    lambda module, inputs, key=(number, part): seen.setdefault(key, []).append(tokens_in(inputs[0]))
                 )
     with torch.inference_mode():
         model(batch_of(*READS))
@@ -232,8 +238,8 @@ def test_each_part_runs_once_on_the_rows_of_its_tasks_and_their_readers(options:
     for number in range(1, model.plan.layers + 1):
         for part in model.plan.levels[number]:
             wanted = {reader for task in part for reader in readers[task]}
-            rows = [len({row for task in wanted for row in found.get(task, ())}) for found in READS]
-            assert seen[number, part] == [count for count in rows if count]
+            rows = [{row for task in wanted for row in found.get(task, ())} for found in READS]
+            assert seen[number, part] == [sum(map(length_of, found)) for found in rows if found]
 
 
 @EACH_SHARING

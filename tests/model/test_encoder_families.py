@@ -32,14 +32,19 @@ def test_all_promised_families_are_tested() -> None:
     assert len(FAMILIES) == 20
 
 
+LENGTHS = (4, 7, 12)
+EACH_FORM = pytest.mark.parametrize("lengths", [None, LENGTHS, (4, 12, 7)], ids=["padded", "packed", "unordered"])
+
+
+@EACH_FORM
 @pytest.mark.parametrize("family", INSTALLED)
-def test_states_are_those_of_the_original_model(family: str) -> None:
+def test_states_are_those_of_the_original_model(family: str, lengths: tuple[int, ...] | None) -> None:
     torch.manual_seed(0)
     original = built(CONFIGS[family]).eval()
     encoder = Encoder(Backbone(copy.deepcopy(original)), ONE).eval()
     ids = torch.randint(5, 120, (3, 12))
     mask = torch.ones_like(ids)
-    for row, length in enumerate((12, 7, 4)):
+    for row, length in enumerate(lengths or LENGTHS):
         ids[row, length:] = 1
         mask[row, length:] = 0
     types = torch.zeros_like(ids)
@@ -47,7 +52,8 @@ def test_states_are_those_of_the_original_model(family: str) -> None:
     extra = {"token_type_ids": types} if FAMILIES[family].type_ids else {}
     with torch.inference_mode():
         expected = original(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
-        found = encoder(encoder.embed(ids.flatten()).view(3, 12, -1), mask, types, {"a": torch.arange(3)}).states
+        words = encoder.embed(ids.flatten()).view(3, 12, -1)
+        found = encoder(words, mask, types, {"a": torch.arange(3)}, lengths).states
     real = mask.bool()
     torch.testing.assert_close(found[real], expected[real], atol=2e-6, rtol=1e-5)
     assert Backbone(original).layers == len(encoder.levels) == (1 if FAMILIES[family].one_set else 2)
@@ -64,8 +70,9 @@ def test_padding_never_changes_a_state(family: str) -> None:
         bare = encoder(encoder.embed(ids), torch.ones_like(ids), torch.zeros_like(ids), one).states
         wide = torch.nn.functional.pad(ids, (0, 6), value=1)
         mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 6))
-        padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide), one).states
-    torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
+        for lengths in (None, (9,)):
+            padded = encoder(encoder.embed(wide), mask, torch.zeros_like(wide), one, lengths).states
+            torch.testing.assert_close(padded[:, :9], bare, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", [*INSTALLED, "gemma3_text both ways"])
@@ -97,19 +104,21 @@ def of_length(family: str, tokens: int) -> tuple[Encoder, torch.Tensor, torch.Te
     encoder = Encoder(Backbone(built(config)), ONE).eval()
     ids = torch.randint(5, 120, (2, tokens))
     mask = torch.ones_like(ids)
-    mask[1, 6:] = 0
+    mask[0, 6:] = 0
     return encoder, ids, mask
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("tokens", [9, 300])
 @pytest.mark.parametrize("family", INSTALLED)
-def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, tokens: int) -> None:
+def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, tokens: int, packs: bool) -> None:
     encoder, ids, mask = of_length(family, tokens)
+    lengths = (6, tokens) if packs else None
 
     def gradients(on: bool) -> torch.Tensor:
         encoder.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=on):
-            states = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}).states
+            states = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}, lengths).states
         (states.float() * mask[..., None] * torch.linspace(-1, 1, 32)).sum().backward()
         return torch.cat([one.grad.flatten() for one in encoder.parameters() if one.grad is not None])
 
@@ -117,16 +126,18 @@ def test_short_and_long_texts_train_in_bfloat16_as_in_float32(family: str, token
     assert float((rounded - exact).norm() / exact.norm()) < 0.05
 
 
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("tokens", [9, 300])
 @pytest.mark.parametrize("family", INSTALLED)
-def test_parameters_rounded_once_give_states_close_to_those_of_float32(family: str, tokens: int) -> None:
+def test_parameters_rounded_once_give_states_close_to_those_of_float32(family: str, tokens: int, packs: bool) -> None:
     plain, ids, mask = of_length(family, tokens)
+    lengths = (6, tokens) if packs else None
     rounded = copy.deepcopy(plain)
     use_bf16_modules(rounded)
 
     def states(encoder: Encoder, on: bool) -> torch.Tensor:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=on):
-            found = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}).states
+            found = encoder(encoder.embed(ids), mask, torch.zeros_like(ids), {"a": torch.arange(2)}, lengths).states
         rounds = on and encoder is rounded
         assert found.dtype == (torch.bfloat16 if rounds else torch.float32) or (rounds and not has_plain_norm(encoder))
         return found.float()[mask.bool()]

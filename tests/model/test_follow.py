@@ -14,7 +14,7 @@ from polytask.model.parameters import count_parameters
 from polytask.sharing import PartKind, Plan, Sharing
 from polytask.sharing.plan import global_plan
 from polytask.sharing.sharing import PartKindName
-from stacks import KINDS, LAYERS, READS, TASKS, TREES, batch_of, gradients, perturb, sharing_of, stack, trees
+from stacks import KINDS, LAYERS, READS, TASKS, TREES, batch_of, gradients, length_of, perturb, sharing_of, stack, trees
 
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -74,10 +74,15 @@ def weights_by_part(model: MultiTaskModel) -> list[dict[frozenset[str], list[nn.
 def test_a_split_changes_no_output_by_a_single_bit(plans: tuple[Plan, Plan], kind: PartKindName) -> None:
     before, after = plans
     model = built(before, kind, seed=1)
-    expected = outputs_of(model)
-    model.follow(after)
+    # Of fewer than 12 tokens, the last bit of a matrix product may depend on their number.
+    numbers = [number for number in range(29) if length_of(number) >= 12]
+    rows = batch_of(*({task: [numbers[row] for row in found] for task, found in reads.items()} for reads in READS))
+    with torch.inference_mode():
+        expected = model(rows)
+        model.follow(after)
+        found = model(rows)
     assert model.plan == after
-    for task, outputs in outputs_of(model).items():
+    for task, outputs in found.items():
         assert torch.equal(outputs, expected[task])
 
 

@@ -51,8 +51,9 @@ def watch(model: MultiTaskModel) -> list[Run]:
             mask = next(
                 value for value in (*args[1:], *options.values()) if isinstance(value, Tensor) and value.ndim == 4
             )
-            assert len(mask) == len(args[0])
-            runs.append((*place, tuple(NUMBER_OF[int(row[0, 0].sum())] for row in mask)))
+            lengths = [int(row[0, 0].sum()) for row in mask]
+            assert args[0].shape[:2] == (sum(lengths), 1)
+            runs.append((*place, tuple(NUMBER_OF[length] for length in lengths)))
 
         return note
 

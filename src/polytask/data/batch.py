@@ -74,6 +74,7 @@ class Chunk:
         ids: rows x tokens, int64.
         mask: rows x tokens, 1 for a token and 0 for padding.
         type_ids: rows x tokens, or None if the encoder takes none.
+        lengths: number of tokens of each row, which padding follows.
         no_grad_tasks: tasks that run only because others read their outputs, without a gradient.
         passing: with sharded layers, the tasks that any process runs at the same time: their layers run here too, on
             the first row for tasks without rows in this chunk.
@@ -82,6 +83,7 @@ class Chunk:
     ids: Tensor
     mask: Tensor
     type_ids: Tensor | None
+    lengths: tuple[int, ...]
     tasks: Mapping[str, TaskRows]
     no_grad_tasks: frozenset[str] = frozenset()
     passing: frozenset[str] = frozenset()
@@ -98,14 +100,15 @@ class Chunk:
         needed = torch.unique(torch.cat(used))
         type_ids = None if self.type_ids is None else self.type_ids[needed]
         moved = {task: rows.within(needed) for task, rows in tasks.items()}
-        return Chunk(self.ids[needed], self.mask[needed], type_ids, moved, self.no_grad_tasks, passing)
+        lengths = tuple(self.lengths[row] for row in needed.tolist())
+        return Chunk(self.ids[needed], self.mask[needed], type_ids, lengths, moved, self.no_grad_tasks, passing)
 
     def to(self, device: torch.device) -> Chunk:
         """Move to a device."""
         type_ids = None if self.type_ids is None else self.type_ids.to(device, non_blocking=True)
         tasks = {name: rows.to(device) for name, rows in self.tasks.items()}
         ids, mask = self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        return Chunk(ids, mask, type_ids, tasks, self.no_grad_tasks, self.passing)
+        return Chunk(ids, mask, type_ids, self.lengths, tasks, self.no_grad_tasks, self.passing)
 
 
 @dataclass(frozen=True)

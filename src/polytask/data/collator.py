@@ -105,7 +105,8 @@ class Collator:
             for name, indices in rows.items()
         }
         types = None if type_ids is None else torch.from_numpy(type_ids)
-        return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, tasks)
+        lengths = tuple(len(item.ids) for item in items)
+        return Chunk(torch.from_numpy(ids), torch.from_numpy(mask), types, lengths, tasks)
 
     def _read(
         self, name: str, index: int, item: BatchRow, words: dict[str, list[Any]], targets: dict[str, list[Any]]

@@ -16,6 +16,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from polytask.model.packing import PackedRows
+
 ATTENTION = "polytask_sdpa"
 # Maximum length in tokens for which plain products are faster.
 SHORT = 256
@@ -38,10 +40,17 @@ def attention(
     Args:
         query, key, value: states of shape (rows, heads, tokens, features).
         attention_mask: shape (rows, 1, 1 or tokens, tokens): true where a token is attended to, or a bias of scores.
+        options: `packed` says which tokens are rows if each token is given as a row of its own.
 
     Returns:
         States of shape (rows, tokens, heads, features).
     """
+    packed: PackedRows | None = options.pop("packed", None)
+    if packed is not None:
+        parts = zip(
+            packed.split(query), packed.split(key), packed.split(value), packed.masks(attention_mask), strict=True
+        )
+        return packed.join([attention(module, *part, **options)[0] for part in parts]), None
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and _is_plain(module, query, key, value, options):
         scale = options.get("scaling")
         with torch.autocast("cpu", enabled=False):

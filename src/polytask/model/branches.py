@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from polytask.model.adapters import ADAPTERS
 from polytask.model.family import Family
-from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup, first_of, joined, like
-from polytask.model.shared_layer import LayerArguments, Origins, SharedLayer, divided, size
+from polytask.model.forward_context import (
+    ContextHolder,
+    ForwardContext,
+    LayerArguments,
+    RowGroup,
+    first_of,
+    joined,
+    like,
+)
+from polytask.model.shared_layer import Origins, SharedLayer, divided, size
 from polytask.sharing.plan import Part, Partition
 from polytask.sharing.sharing import PartKind
 
@@ -34,6 +42,7 @@ class BranchedLayer(SharedLayer):
             states: states of the row groups below, of shape (rows, tokens, width).
         """
         context = self.holder.current
+        states = context.entered(states)
         pairs = context.groups_of(self.partition)
         groups = tuple(group for _, group in pairs)
         output = self._run(context, [part for part, _ in pairs], groups, states, LayerArguments(args, options))
@@ -167,7 +176,7 @@ class AdapterLayer(BranchedLayer):
     ) -> Any:  # noqa: ANN401
         index = context.indices(groups)
         selected = states if index is None else states[index]
-        arguments = extras.map(lambda value: context.pick_all(groups, value))
+        arguments = context.arguments(groups, extras)
         indices = [self.partition.index(part) for part in parts]
         return self.call(_Divided(self, indices, groups), selected, arguments)
 

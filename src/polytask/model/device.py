@@ -57,9 +57,13 @@ def autocast(
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=cache_enabled)
 
 
-def pass_overhead(device: torch.device) -> int:
-    """Return the cost of one more pass through the encoder, in tokens that could be encoded in the same time."""
-    return 2048 if device.type == "cuda" else 128
+def pass_overhead(device: torch.device, *, packs: bool) -> int:
+    """Return the cost of one more pass through the encoder, in tokens of padding that would cost the same.
+
+    Args:
+        packs: whether layers compute rows without their padding.
+    """
+    return (2048 if device.type == "cuda" else 128) * (8 if packs else 1)
 
 
 def name_of(device: torch.device) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from polytask.model.attention import ATTENTION
 from polytask.model.branches import BranchedLayer, build_branched_layer
 from polytask.model.cpu_kernels import use_fast_kernels
 from polytask.model.family import Family, family_in, layers_of, replace_layers, take_convolution
 from polytask.model.forward_context import ContextHolder, Encoded, ExportContext, ForwardContext
 from polytask.model.loading import explained, load_config, quiet
 from polytask.model.mixing import MIXERS, Towers
+from polytask.model.packing import PackedContext
 from polytask.model.shared_layer import Origins, SharedLayer
 from polytask.model.trust import require_no_adapter, require_sizes, require_whole, shapes_in
 from polytask.sharing.plan import Plan
@@ -69,6 +71,11 @@ class Backbone(nn.Module):
         return family_in(self.config)
 
     @property
+    def packs(self) -> bool:
+        """Whether layers compute rows without their padding: attention has to know where rows are."""
+        return self.family.packs and self.config._attn_implementation == ATTENTION
+
+    @property
     def layers(self) -> int:
         """Number of layers with separate weights."""
         return len(layers_of(self.model, self.family))
@@ -100,6 +107,7 @@ class Encoder(nn.Module):
         self.model = backbone.model
         self.family = backbone.family
         self.takes_types = self.family.takes_types(backbone.config)
+        self.packs = backbone.packs
         self.tasks = frozenset(sharing.plan.tasks)
         self.holder = ContextHolder()
         self._freezes_words = False
@@ -142,6 +150,7 @@ class Encoder(nn.Module):
         mask: Tensor,
         type_ids: Tensor | None,
         reads: Mapping[str, Tensor],
+        lengths: Sequence[int] | None = None,
         no_grad_tasks: frozenset[str] = frozenset(),
         idle: frozenset[str] = frozenset(),
     ) -> Encoded:
@@ -152,13 +161,18 @@ class Encoder(nn.Module):
             mask: attention mask of shape (rows, tokens): 1 for a token and 0 for padding.
             type_ids: token type ids of shape (rows, tokens), or None.
             reads: for each task, the indices of the rows that it reads, ascending.
+            lengths: number of tokens of each row, which padding follows, so that it can be left out; None to keep it.
             no_grad_tasks: tasks that need no gradient.
             idle: tasks that read a row only so that their layers run.
 
         Returns:
             For each task, the states of at least its rows, of shape (rows, tokens, width).
         """
-        return self._encode(ForwardContext(len(words), reads, no_grad_tasks, idle), words, mask, type_ids)
+        if self.packs and lengths is not None and min(lengths) < words.shape[1]:
+            context: ForwardContext = PackedContext(lengths, words.shape[1], reads, no_grad_tasks, idle)
+        else:
+            context = ForwardContext(len(words), reads, no_grad_tasks, idle)
+        return self._encode(context, words, mask, type_ids)
 
     def whole(self, words: Tensor, mask: Tensor, type_ids: Tensor | None) -> Encoded:
         """Encode rows that all tasks read, without using their number as a constant, for exporting a graph."""
@@ -171,7 +185,7 @@ class Encoder(nn.Module):
         self.holder.context = context
         states = self.model(inputs_embeds=words, attention_mask=mask, **extra).last_hidden_state
         self.holder.context = None
-        return Encoded(states, context.groups)
+        return context.left(states)
 
     def follow(self, plan: Plan) -> Origins:
         """Apply a new plan of this trunk's tasks to the layers."""

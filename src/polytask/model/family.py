@@ -63,6 +63,7 @@ class Family:
         decoder: whether it is a causal language model used as an encoder.
         both_ways: the setting of a decoder's configuration that enables bidirectional attention.
         one_set: whether all layers have the same weights, so that tasks share all of them or none.
+        packs: whether attention passes its arguments on, so that layers can compute rows without their padding.
         since: first version of transformers that is known to have the family.
         alone: model type of the encoder alone, if checkpoints hold more than the encoder.
     """
@@ -76,6 +77,7 @@ class Family:
     decoder: bool = False
     both_ways: str | None = None
     one_set: bool = False
+    packs: bool = True
     since: str = "5.10"
     alone: str | None = None
 
@@ -156,7 +158,7 @@ _FAMILIES: dict[str, Family] = {
         outputs=("attention.out_lin", "ffn.lin2"),
         head=HeadForm("pre_classifier", "classifier", activation="relu"),
     ),
-    "mpnet": Family(type_ids=False, outputs=("attention.attn.o", "output.dense"), offset=2),
+    "mpnet": Family(type_ids=False, outputs=("attention.attn.o", "output.dense"), offset=2, packs=False),
     "modernbert": Family(
         type_ids=False,
         layers=("", "layers"),
@@ -174,6 +176,7 @@ _FAMILIES: dict[str, Family] = {
     # The activation is an option of its configuration.
     "deberta-v2": Family(
         type_ids=True,
+        packs=False,
         positional=("query_proj", "key_proj", "pos_query_proj", "pos_key_proj"),
         head=HeadForm("pooler.dense", "classifier", settings=(("pooler_hidden_act", "tanh"),)),
     ),

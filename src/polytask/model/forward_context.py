@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +27,19 @@ class RowGroup:
     rows: Rows
     count: int
     no_grad: bool = False
+
+
+@dataclass(frozen=True)
+class LayerArguments:
+    """The arguments that the encoder passes to a layer in addition to the states: masks, position biases, flags."""
+
+    args: Sequence[Any]
+    options: Mapping[str, Any]
+
+    def map(self, change: Callable[[Any], Any]) -> LayerArguments:
+        """Return the arguments with `change` applied to each."""
+        options = {key: change(value) for key, value in self.options.items()}
+        return LayerArguments([change(value) for value in self.args], options)
 
 
 class ForwardContext:
@@ -103,9 +116,21 @@ class ForwardContext:
             return None
         return torch.cat([self._index(group) for group in groups])
 
-    def pick(self, group: RowGroup, value: Any) -> Any:  # noqa: ANN401
+    def entered(self, states: Tensor) -> Tensor:
+        """Return the states that a layer was given, in the form in which layers compute."""
+        return states
+
+    def left(self, states: Tensor) -> Encoded:
+        """Return the states after the last layer, of shape (rows, tokens, width)."""
+        return Encoded(states, self.groups)
+
+    def arguments(self, groups: Sequence[RowGroup], given: LayerArguments) -> LayerArguments:
+        """Return a layer's arguments for the rows of some groups."""
+        return given.map(lambda value: self._pick_all(groups, value))
+
+    def _pick(self, group: RowGroup, value: Any) -> Any:  # noqa: ANN401
         """Return the part of a layer argument (mask, position bias) for a group's rows."""
-        if group.rows is None or not self._by_row(value):
+        if group.rows is None:
             return value
         key = (id(value), id(group.rows))
         if key not in self._picked:
@@ -113,11 +138,12 @@ class ForwardContext:
             self._picked[key] = (value[group.rows], value, group.rows)
         return self._picked[key][0]
 
-    def pick_all(self, groups: Sequence[RowGroup], value: Any) -> Any:  # noqa: ANN401
-        """Return the results of `pick` for several groups, concatenated."""
-        if not self._by_row(value) or (len(groups) == 1 and groups[0].rows is None):
+    def _pick_all(self, groups: Sequence[RowGroup], value: Any) -> Any:  # noqa: ANN401
+        """Return these parts for several groups, concatenated."""
+        if not self._by_row(value):
             return value
-        return torch.cat([self.pick(group, value) for group in groups])
+        parts = [self._pick(group, value) for group in groups]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_row(self, value: Any) -> bool:  # noqa: ANN401
         # rows x heads x tokens x tokens; relative positions and their embeddings have fewer dimensions.

@@ -151,7 +151,7 @@ class MultiTaskModel(nn.Module):
             reads = {task: rows.rows for task, rows in chunk.tasks.items()}
             reads |= {task: chunk.ids.new_zeros(1) for task in sorted(idle)}
             embeddings = words.view(*chunk.ids.shape, -1)
-            encoded = encoder(embeddings, chunk.mask, chunk.type_ids, reads, chunk.no_grad_tasks, idle)
+            encoded = encoder(embeddings, chunk.mask, chunk.type_ids, reads, chunk.lengths, chunk.no_grad_tasks, idle)
             yield EncodedChunk(chunk, Encoded(encoded.states.float(), encoded.groups))
 
     def keep_pooled(self, tasks: Collection[str]) -> None:
@@ -196,6 +196,11 @@ class MultiTaskModel(nn.Module):
     def layers(self) -> int:
         """Number of layers that follow the plan."""
         return len(self.trunks[0].levels)
+
+    @property
+    def packs(self) -> bool:
+        """Whether layers compute rows without their padding."""
+        return all(trunk.packs for trunk in self.trunks)
 
     @property
     def uses_type_ids(self) -> bool:

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup
+from polytask.model.forward_context import ContextHolder, ForwardContext, LayerArguments, RowGroup
 
 # For each new parameter, the parameters whose state it takes over: one after a split, several after a merge.
 Origins: TypeAlias = "dict[nn.Parameter, list[nn.Parameter]]"
-
-
-@dataclass(frozen=True)
-class LayerArguments:
-    """The arguments that the encoder passes to a layer in addition to the states: masks, position biases, flags."""
-
-    args: Sequence[Any]
-    options: Mapping[str, Any]
-
-    def map(self, change: Callable[[Any], Any]) -> LayerArguments:
-        """Return the arguments with `change` applied to each."""
-        options = {key: change(value) for key, value in self.options.items()}
-        return LayerArguments([change(value) for value in self.args], options)
 
 
 class SharedLayer(nn.Module, ABC):
@@ -55,7 +41,7 @@ class SharedLayer(nn.Module, ABC):
         self, layer: nn.Module, context: ForwardContext, group: RowGroup, states: Tensor, extras: LayerArguments
     ) -> Any:  # noqa: ANN401
         """Call a layer on the states of a group's rows, with the masks of these rows."""
-        return self.call(layer, states, extras.map(lambda value: context.pick(group, value)))
+        return self.call(layer, states, context.arguments([group], extras))
 
     @property
     @abstractmethod

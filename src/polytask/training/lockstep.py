@@ -50,7 +50,7 @@ def in_lockstep(
     """
     everyone = world.gather([[_ChunkPlan.of(batch) for batch in batches] for batches in lists])
     ids = torch.zeros(1, _IDLE_TOKENS, dtype=torch.int64, device=device)
-    idle = Chunk(ids, torch.ones_like(ids), torch.zeros_like(ids) if type_ids else None, {})
+    idle = Chunk(ids, torch.ones_like(ids), torch.zeros_like(ids) if type_ids else None, (_IDLE_TOKENS,), {})
     return [
         [
             passed.extend(batch or Batch((), (), {}, 0, 0, 0), idle)

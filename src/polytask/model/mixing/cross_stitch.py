@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.forward_context import ContextHolder, first_of, joined, like
+from polytask.model.forward_context import ContextHolder, LayerArguments, first_of, joined, like
 from polytask.model.mixing.mixer import MixingLayer, Towers, copies, mixture, rows_of
-from polytask.model.shared_layer import LayerArguments, SharedLayer
+from polytask.model.shared_layer import SharedLayer
 
 
 class CrossStitch(MixingLayer):
@@ -65,6 +65,7 @@ class CrossStitch(MixingLayer):
             states: shape (rows, tokens, width) at the lowest layer, then the states of all towers, concatenated.
         """
         context = self.holder.current
+        states = context.entered(states)
         everyone = self.everyone(context)
         streams = self.streams(context, states, len(self.tasks))
         extras = LayerArguments(args, options)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.forward_context import ContextHolder, ForwardContext, first_of, joined, like
+from polytask.model.forward_context import ContextHolder, ForwardContext, LayerArguments, first_of, joined, like
 from polytask.model.mixing.mixer import ExpertGate, MixingLayer, Towers, copies, mixture, rows_of
-from polytask.model.shared_layer import LayerArguments, SharedLayer
+from polytask.model.shared_layer import SharedLayer
 
 
 class Mmoe(MixingLayer):
@@ -68,6 +68,7 @@ class Mmoe(MixingLayer):
             states: shape (rows, tokens, width) at the lowest layer, then the states of all experts, concatenated.
         """
         context = self.holder.current
+        states = context.entered(states)
         everyone = self.everyone(context)
         streams = self.streams(context, states, len(self.experts))
         if self.low:

@@ -14,9 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.model.forward_context import ContextHolder, ForwardContext, RowGroup, first_of, joined, like
+from polytask.model.forward_context import (
+    ContextHolder,
+    ForwardContext,
+    LayerArguments,
+    RowGroup,
+    first_of,
+    joined,
+    like,
+)
 from polytask.model.mixing.mixer import ExpertGate, MixingLayer, Towers, copies, mixture, rows_of
-from polytask.model.shared_layer import LayerArguments, SharedLayer
+from polytask.model.shared_layer import SharedLayer
 
 
 class Ple(MixingLayer):
@@ -81,6 +89,7 @@ class Ple(MixingLayer):
             states: shape (rows, tokens, width) at the lowest level, then the states of all streams, concatenated.
         """
         context = self.holder.current
+        states = context.entered(states)
         everyone = self.everyone(context)
         streams = self.streams(context, states, len(self.tasks) + 1)
         outputs: list[Any] = []
