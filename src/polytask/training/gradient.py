@@ -93,7 +93,8 @@ class Differentiator:
             )
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
-                outputs = wrapped(batch)
+                words = self.gradients.look_up(batch) if self.gradients.keeps_tables(batch) else []
+                outputs = wrapped(batch, {found.trunk: found.values for found in words}) if words else wrapped(batch)
                 self.seen(batch)
                 means = {
                     task: step_loss(self.tasks[task], task_outputs, batch) / denominators[task]
@@ -113,6 +114,7 @@ class Differentiator:
                     # The wrapper averages over processes; the mean above is already over all of them.
                     total = total + self._weight(task, weights) * self.world.size * mean
                 total.backward()
+            self.gradients.add_words([(found, found.values.grad) for found in words if found.values.grad is not None])
         if self.model.sharded:
             self.gradients.all_reduce_others(())
         self._unweigh_own(weights)
@@ -135,17 +137,18 @@ class Differentiator:
         sums = {task: 0.0 for task in self.tasks}
         meter = self._meter(gradient_groups(self.model))
         errors: dict[str, list[tuple[Tensor, Tensor]]] = {task: [] for task in self.tasks}
-        word_gradients: list[tuple[WordEmbeddings, Tensor]] = []
+        word_gradients: list[tuple[str, WordEmbeddings, Tensor]] = []
         with self.precision():  # around all tasks, so that weights are cast once
             for task in (task for task in self.tasks if denominators[task] > 0):
                 for batch in (batch for batch in batches if batch.passes(task)):
                     mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                     differentiate = self.gradients.add_sharded if self.model.sharded else self.gradients.add
-                    leaves = [embeddings.values for embeddings in words]
+                    trained = [embeddings for embeddings in words if embeddings.values.requires_grad]
+                    leaves = [embeddings.values for embeddings in trained]
                     gradients = differentiate(self.balancer.weights[task] * mean, leaves)
-                    for embeddings, gradient in zip(words, gradients, strict=True):
+                    for embeddings, gradient in zip(trained, gradients, strict=True):
                         if gradient is not None:
-                            word_gradients.append((embeddings, gradient))
+                            word_gradients.append((task, embeddings, gradient))
                     sums[task] += float(mean.detach())
                 meter.take(task)
         losses = self._losses(sums, denominators)
@@ -160,8 +163,8 @@ class Differentiator:
         tables = self.model.word_embeddings()
         self.gradients.add_words(
             [
-                (words, gradient * (weights.get(words.task, 1.0) if tables[words.trunk] in shared else 1.0))
-                for words, gradient in word_gradients
+                (words, gradient * (weights.get(task, 1.0) if tables[words.trunk] in shared else 1.0))
+                for task, words, gradient in word_gradients
             ]
         )
         self.gradients.all_reduce_others(meter.parameters)
@@ -185,7 +188,7 @@ class Differentiator:
                 mean, words = self._mean(task, batch.only(task), denominators[task], errors[task])
                 self.gradients.add(self.balancer.weights[task] * mean, (), meter.parameters, keep=True)
                 means.append((task, mean))
-                all_words += words
+                all_words += [embeddings for embeddings in words if embeddings.values.requires_grad]
                 sums[task] += float(mean.detach())
             meter.take(task)
         losses = self._losses(sums, denominators)
@@ -241,15 +244,14 @@ class Differentiator:
             errors: list to which the task's errors are appended, if they are read.
         """
         with self.precision():
-            embedded = {trunk: values.detach().requires_grad_() for trunk, values in self.model.embed(batch).items()}
-            outputs = self.model(batch, embedded)[task]
+            words = self.gradients.look_up(batch)
+            outputs = self.model(batch, {found.trunk: found.values for found in words})[task]
             self.seen(batch)
             has_labels = task in batch.targets  # otherwise its layers run for other processes only
             mean = step_loss(self.tasks[task], outputs, batch) / denominator if has_labels else outputs.sum()
         if has_labels and (self.balancer.options.reads_errors or self.reads_errors):
             errors.append(self.tasks[task].training_errors(outputs.detach(), batch.targets[task]))
-        ids = self.model.ids(batch)
-        return mean, [WordEmbeddings(task, trunk, ids[trunk], values) for trunk, values in embedded.items()]
+        return mean, words
 
     def _weigh(
         self,

@@ -145,7 +145,10 @@ def clip_gradients(model: nn.Module, max_norm: float, world: World) -> float:
     """
     sharded, replicated = local_parts(model.parameters())
     if not sharded:
-        return float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm))
+        norm = float(torch.nn.utils.get_total_norm(replicated))
+        if norm + 1e-6 > max_norm:  # a factor of 1 would only cost time
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, torch.tensor(norm))
+        return norm
     norm = math.sqrt(world.all_reduce_sum([squared_norm(sharded)])[0] + squared_norm(replicated))
     factor = max_norm / (norm + 1e-6)
     if factor < 1:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from polytask.data.batch import Batch
 from polytask.model.multitask import MultiTaskModel
 from polytask.model.shards import is_sharded
 from polytask.training.distribution import World
+from polytask.training.word_gradients import WordGradients
 
 
 @dataclass(frozen=True)
 class WordEmbeddings:
-    """Word embeddings that a task looked up: leaves of their own, separate from the embedding table.
+    """Word embeddings that were looked up: leaves of their own, separate from the embedding table.
 
     Attributes:
         trunk: the tasks that share the embedding table.
@@ -23,7 +26,6 @@ class WordEmbeddings:
         values: the embeddings of the ids.
     """
 
-    task: str
     trunk: frozenset[str]
     ids: Tensor
     values: Tensor
@@ -36,12 +38,31 @@ class ParameterGradients:
     model: MultiTaskModel
     world: World
 
+    @cached_property
+    def _words(self) -> WordGradients:
+        return WordGradients(self.model)
+
+    def look_up(self, batch: Batch) -> list[WordEmbeddings]:
+        """Look up a batch's word embeddings, as leaves whose gradients `add_words` takes if they are trained."""
+        ids, tables = self.model.ids(batch), self.model.word_embeddings()
+        return [
+            WordEmbeddings(trunk, ids[trunk], values.detach().requires_grad_(tables[trunk].requires_grad))
+            for trunk, values in self.model.embed(batch).items()
+        ]
+
+    def keeps_tables(self, batch: Batch) -> bool:
+        """Whether gradients of word embeddings need no table of their own: one process on a CPU, plain tables."""
+        return self.world.size == 1 and all(map(self._words.takes, self.model.ids(batch)))
+
     def add_words(self, pairs: Sequence[tuple[WordEmbeddings, Tensor]]) -> None:
         """Add the word embeddings' gradients, in one lookup per trunk: each lookup's gradient has the table's size."""
         encoders = dict(zip(self.model.plan.trunks, self.model.trunks, strict=True))
         for trunk, table in self.model.word_embeddings().items():
             own = [(words, gradient) for words, gradient in pairs if words.trunk == trunk]
-            if own and table.requires_grad:
+            if own and table.requires_grad and self.world.size == 1 and self._words.takes(trunk):
+                for words, gradient in own:
+                    self._words.add(trunk, words.ids, gradient)
+            elif own and table.requires_grad:
                 looked_up = encoders[trunk].embed(torch.cat([words.ids for words, _ in own]))
                 gradient = torch.cat([gradient for _, gradient in own])
                 if self.model.sharded:
