@@ -135,16 +135,20 @@ def measure(problem: str, seed: int, options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print a line a problem: points against the single models, of the worst task and in the mean, over seeds."""
-    print("| problem | seeds | sum: worst | sum: mean | auto: worst | auto: mean | size | passes | trainings |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    """Print a line a problem: points against the single models, of the worst task and in the mean, over seeds.
+
+    The winner is the best joint model before the ladder.
+    """
+    columns = [f"{arm}: {what}" for arm in ("sum", "winner", "auto") for what in ("worst", "mean")]
+    columns = ["problem", "seeds", *columns, "size", "passes", "trainings", "hours"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for problem in options.problems:
         files = sorted(options.results.glob(f"{problem}-*-{options.budget:g}.json"))
         runs = [json.loads(file.read_text("utf-8")) for file in files]
         if not runs:
             continue
         cells: list[str] = []
-        for arm in ("sum", "auto"):
+        for arm in ("sum", "winner", "auto"):
             points = [
                 [100 * ((run[arm][task] or 0.0) - (run["single"][task] or 0.0)) for task in run["single"]]
                 for run in runs
@@ -153,6 +157,7 @@ def show(options: argparse.Namespace) -> None:
             mean = statistics.mean(statistics.mean(one) for one in points)
             cells += [f"{worst:+.1f}", f"{mean:+.1f}"]
         cells += [f"{statistics.mean(run[key] for run in runs):.2f}" for key in ("size", "passes", "spent")]
+        cells.append(f"{statistics.mean(run['seconds'] for run in runs) / 3600:.1f}")
         print(f"| {problem} | {len(runs)} | {' | '.join(cells)} |")
 
 

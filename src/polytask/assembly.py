@@ -154,9 +154,13 @@ class Assembly:
         files = ShardFiles(world) if self.config.train.fsdp else WholeFiles()
         return Checkpoints(folder / "checkpoints", self.identity, self.config.train.save_total_limit, files)
 
-    def collator(self) -> Collator:
-        """Return the collator, which builds batches."""
-        overhead = pass_overhead(self.device, packs=self.model.packs)
+    def collator(self, *, packs: bool = False) -> Collator:
+        """Return the collator, which builds batches.
+
+        Args:
+            packs: whether they are for layers that compute no padding, and may hold rows of more different lengths.
+        """
+        overhead = pass_overhead(self.device, packs=packs)
         return Collator(self.tasks, pad_id(self.tokenizer), self.model.uses_type_ids, overhead, self._masker)
 
     @cached_property
@@ -195,7 +199,7 @@ class Assembly:
             tasks=self.tasks,
             sources=sources,
             streams=streams,
-            collator=self.collator(),
+            collator=self.collator(packs=self.model.packs),
             schedule=self.schedule(),
             balancer=Balancer(self.config.balance, weights, options.seed),
             policy=self.policy,

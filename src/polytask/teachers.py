@@ -203,7 +203,7 @@ class _TeacherPass:
         bundle = self.bundle
         network = bundle.model.to(self.device)
         heads = {name: task.head for name, task in bundle.tasks.items()}
-        overhead = pass_overhead(self.device, packs=network.packs)
+        overhead = pass_overhead(self.device)
         collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, overhead)
         engine = TorchEngine(network, heads, collator, self.device, bundle.precision)
         groups = list(groups_by_length([int(source.lengths[row]) for row in rows]))

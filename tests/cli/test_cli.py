@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -244,3 +245,33 @@ def test_threads_that_wait_give_up_their_core_soon_unless_the_user_says_how_they
         check=False,
     )
     assert f"spins {spins}" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have another malloc")
+@pytest.mark.parametrize(("said", "keeps"), [({}, True), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False)])
+def test_memory_that_was_freed_is_kept_unless_the_user_set_malloc_up(
+    tmp_path: Path, said: dict[str, str], keeps: bool
+) -> None:
+    if getattr(ctypes.CDLL(None), "mallopt", None) is None:
+        pytest.skip("this malloc has no options")
+    (tmp_path / "spies.py").write_text(
+        "import numpy, resource\n"
+        "for _ in range(9):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    block = [numpy.ones(1 << 20, numpy.uint8) for _ in range(20)]\n"
+        "    del block\n"
+        "    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "print('faults', faults)\n",
+        "utf-8",
+    )
+    others = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "polytask", "check", "none.yaml", "--extension", "spies"],
+        env={**others, **said},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    faults = int(done.stdout.split("faults ")[1].split()[0])
+    assert (faults < 500) == keeps, faults  # 20 MB are 5,000 pages

@@ -56,6 +56,7 @@ def test_states_are_those_of_the_original_model(family: str, lengths: tuple[int,
         found = encoder(words, mask, types, {"a": torch.arange(3)}, lengths).states
     real = mask.bool()
     torch.testing.assert_close(found[real], expected[real], atol=2e-6, rtol=1e-5)
+    assert encoder.packs == (family not in ("mpnet", "deberta-v2", "t5gemma"))
     assert Backbone(original).layers == len(encoder.levels) == (1 if FAMILIES[family].one_set else 2)
     assert Backbone(original).width == 32
 

@@ -6,6 +6,7 @@ or cannot reach the others, reports this to the process that started it by anoth
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import traceback
@@ -27,6 +28,9 @@ __all__ = ["SPINS", "app", "begin", "choose", "main", "train", "use"]
 # How often a waiting libgomp thread checks for work before it yields its core. The default of 300,000 keeps the core
 # from other processes.
 SPINS = "3000"
+# Numbers of glibc's options of malloc (malloc.h), and the largest values that it accepts.
+_TRIM, _MMAP = -1, -3
+_NEVER, _LARGEST = 2**31 - 1, 32 << 20
 
 
 def main() -> None:
@@ -34,6 +38,7 @@ def main() -> None:
     follow()
     ignore_saving()
     _share_cores()
+    _keep_memory()
     try:
         app()
     except UserError as error:
@@ -75,3 +80,16 @@ def _share_cores() -> None:
     """Let waiting threads yield their core early, unless the user set this; must run before torch is loaded."""
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+def _keep_memory() -> None:
+    """Let malloc keep freed memory for the next update, unless the user set it up otherwise.
+
+    By default glibc returns it to the system, which then has to clear every page again: 8,000 of them in an update of
+    MiniLM on 8 short texts, a twelfth of its time. Other libraries of the system have no such setting.
+    """
+    if sys.platform == "linux" and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_MMAP, _LARGEST)
+            mallopt(_TRIM, _NEVER)

@@ -57,11 +57,12 @@ def autocast(
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on, cache_enabled=cache_enabled)
 
 
-def pass_overhead(device: torch.device, *, packs: bool) -> int:
+def pass_overhead(device: torch.device, *, packs: bool = False) -> int:
     """Return the cost of one more pass through the encoder, in tokens of padding that would cost the same.
 
     Args:
-        packs: whether layers compute rows without their padding.
+        packs: whether layers compute rows without their padding, as in training. Rows that are sorted by length
+            before they are divided into batches, as in prediction, have next to none.
     """
     return (2048 if device.type == "cuda" else 128) * (8 if packs else 1)
 

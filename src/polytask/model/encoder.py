@@ -91,6 +91,10 @@ class Backbone(nn.Module):
         return int(self.config.max_position_embeddings) - self.family.offset
 
 
+# Greatest share of tokens in the padded rows with which leaving out the padding pays.
+PACKED = 0.95
+
+
 class Encoder(nn.Module):
     """One trunk: the embeddings that some tasks share, and the tree or mixture of layers above them.
 
@@ -168,7 +172,7 @@ class Encoder(nn.Module):
         Returns:
             For each task, the states of at least its rows, of shape (rows, tokens, width).
         """
-        if self.packs and lengths is not None and min(lengths) < words.shape[1]:
+        if self.packs and lengths is not None and sum(lengths) <= PACKED * mask.numel():
             context: ForwardContext = PackedContext(lengths, words.shape[1], reads, no_grad_tasks, idle)
         else:
             context = ForwardContext(len(words), reads, no_grad_tasks, idle)

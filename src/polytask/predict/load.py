@@ -102,9 +102,7 @@ def model_of(bundle: Bundle, device: str = "auto", precision: Precision | None =
 
     place = choose_device(device, "device")
     network = bundle.model.to(place).eval()
-    collator = Collator(
-        bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, pass_overhead(place, packs=network.packs)
-    )
+    collator = Collator(bundle.tasks, pad_id(bundle.tokenizer), network.uses_type_ids, pass_overhead(place))
     heads = {name: task.head for name, task in bundle.tasks.items()}
     engine = TorchEngine(network, heads, collator, place, precision or bundle.precision)
     tokens = Tokenization.of(bundle.tokenizer, bundle.max_tokens)
