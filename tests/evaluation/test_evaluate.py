@@ -284,3 +284,44 @@ def test_spans_are_read_in_the_unit_of_the_training_rows_or_in_the_one_that_is_g
     }
     code, _, err = call("predict", "run", wide, "--written", "offsets=utf-16")
     assert (code, "found 'offsets'" in err) == (2, True)  # predicted rows have no spans
+
+
+def test_several_files_of_a_task_are_scored_as_one(
+    run: pt.Run, home: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    model = home / "run" / "model"
+    rows = corpus_rows(60)
+    one, other = (str(write_jsonl(tmp_path / f"{n}.jsonl", part)) for n, part in enumerate((rows[:30], rows[30:])))
+    expected = pt.evaluate(run.model, [one, other]).scores
+    assert expected != pt.evaluate(run.model, other).scores
+    assert json.loads(call("evaluate", model, "--data", one, "--data", other, "--json")[1]) == expected
+    named = [item for file in (one, other) for item in ("--data", f"topic={file}")]
+    assert json.loads(call("evaluate", model, *named, "--json")[1]) == {"topic": expected["topic"]}
+
+
+def test_a_file_whose_path_contains_an_equals_sign_is_a_file_and_not_a_task(
+    run: pt.Run, home: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = home / "run" / "model"
+    names = ["data/date=2024/all.jsonl", "date=2024.jsonl", "topic=2024.jsonl", "2024.jsonl"]
+    Path("data/date=2024").mkdir(parents=True)
+    for name, count in zip(names, (30, 32, 34, 36), strict=True):
+        write_jsonl(Path(name), corpus_rows(60)[:count])
+    for name in names[:2]:
+        scores = json.loads(call("evaluate", model, "--data", name, "--json")[1])
+        assert scores == pt.evaluate(run.model, name).scores
+    scores = json.loads(call("evaluate", model, "--data", names[2], "--json")[1])
+    assert scores == pt.evaluate(run.model, {"topic": "2024.jsonl"}).scores
+    code, _, err = call("evaluate", model, "--data", "date=missing.jsonl")
+    assert (code, "tasks: found 'date'" in err) == (2, True)
+
+
+def test_tasks_may_be_listed_or_given_one_by_one(
+    run: pt.Run, home: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    command = ["evaluate", home / "run" / "model", "--data", home / "all-test.jsonl", "--json"]
+    lists = (["--tasks", "topic,sentiment"], ["--tasks", "topic", "--tasks", "sentiment"])
+    listed, repeated = (json.loads(call(*command, *tasks)[1]) for tasks in lists)
+    assert listed == repeated
+    assert list(repeated) == ["topic", "sentiment"]

@@ -29,8 +29,8 @@ TOLERANCE = 1e-3
 class OnnxExport(Exporter):
     """Writes an ONNX graph for ONNX Runtime."""
 
-    data: dict[str, str] = Field(
-        default={}, description="labelled files for the parity report: by task, or one for all tasks under `all`"
+    data: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="labelled files for the parity report: by task, or for all tasks under `all`"
     )
     run: str | None = Field(
         default=None,
