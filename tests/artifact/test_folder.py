@@ -70,13 +70,28 @@ def test_the_card_names_tasks_scores_and_sharing(folder: Path) -> None:
     assert "layer 1-2" in card
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "README.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
 def test_an_altered_file_is_refused(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(bytes(content))
     with pytest.raises(ModelError, match=rf"{name}: the content differs from what was saved"):
         pt.load(copied)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_card_may_be_edited_or_deleted(copied: Path, listed: bool) -> None:
+    expected = pt.load(copied).predict(["a text"])
+    card = copied / "README.md"
+    assert card.name not in described(copied, "sha256")
+    if listed:
+        path = copied / "polytask.json"
+        data = described(copied)
+        path.write_text(json.dumps({**data, "sha256": {**data["sha256"], card.name: file_digest(card)}}), "utf-8")
+    card.write_text("license: mit\n" + card.read_text("utf-8"), "utf-8")
+    assert pt.load(copied).predict(["a text"]) == expected
+    card.unlink()
+    assert pt.load(copied).predict(["a text"]) == expected
 
 
 def test_a_missing_file_is_refused(copied: Path) -> None:

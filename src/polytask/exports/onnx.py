@@ -69,7 +69,7 @@ class OnnxExport(Exporter):
 
     def write_graph(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
         """Write the graph and its files into an empty folder, and return its difference from the model."""
-        from polytask.artifact.description import WEIGHTS, write_description
+        from polytask.artifact.description import CARD, WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
         from polytask.exports.parity import compare, measure
@@ -102,7 +102,7 @@ class OnnxExport(Exporter):
         self._require_equal(parity)
         report = _Report(parity, self.quantize, self.max_loss if self.quantize else None, _sizes(folder), _versions())
         write_json(folder / "parity.json", report.to_json())
-        (folder / "README.md").write_text(_card(bundle, report), "utf-8")
+        (folder / CARD).write_text(_card(bundle, report), "utf-8")
         write_description(folder, "onnx", {**bundle.to_json(), "graph": form.to_json(), "precision": "fp32"})
         return parity
 
