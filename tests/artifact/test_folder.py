@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,28 @@ def test_another_version_is_refused(copied: Path, form: int) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": form}))
     with pytest.raises(ModelError, match=f"written in form {form}, and this version of polytask reads form {FORM}"):
+        pt.load(copied)
+
+
+def test_weights_are_readable_as_other_new_files_are(copied: Path, folder: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    (copied / "new").touch()
+    assert modes == {(copied / "new").stat().st_mode & 0o777}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "polytask.json"])
+def test_a_file_that_cannot_be_read_is_told(copied: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def denied(path: Any, *arguments: Any) -> int:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(
+        ModelError, match=rf"{name}: cannot be read \(Permission denied\); its owner can make it readable"
+    ):
         pt.load(copied)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from polytask.data.cache import file_digest
 from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
-from polytask.files import new_folder, write_json
+from polytask.files import new_folder, reason, write_json
 from polytask.heads import POOLINGS
 from polytask.regular import is_file, is_folder, is_there, read_text
 from polytask.tasks import METRICS, TASKS, Task, require_readable
@@ -171,6 +173,19 @@ def copy_model(description: Description, out: Path) -> None:
 
 
 def _verified(folder: Path) -> dict[str, Any]:
+    """Return the content of polytask.json. Raises ModelError if a file of the folder is not what was saved."""
+    try:
+        return _verify(folder)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or folder}: cannot be read ({reason(error)}); its owner can make it readable "
+            f"(chmod -R a+rX {folder}); or copy the whole folder again"
+        ) from None
+
+
+def _verify(folder: Path) -> dict[str, Any]:
+    if is_folder(folder) and not os.access(folder, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     path = folder / FILE
     if not is_file(path):
         raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
