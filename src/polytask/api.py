@@ -24,7 +24,7 @@ from polytask.files import read_json
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
-from polytask.predict.predictor import Model
+from polytask.predict.predictor import Model, chosen_tasks
 from polytask.regular import is_file
 from polytask.result import Result, brief_scores, note_count, score_records
 from polytask.results import HELD_OUT, places_of
@@ -242,17 +242,17 @@ class _LabelledAnswers:
 def _chosen_tasks(model: Model, tasks: Sequence[str] | None, given: Iterable[str]) -> list[str]:
     """Return the tasks to score.
 
-    Raises ConfigError for an unknown name, and if no rows are given for any of the tasks.
+    Raises ConfigError for an unknown name or no name at all, and if no rows are given for any of the tasks.
 
     Args:
         given: names with rows: those of tasks, or "all".
     """
-    chosen = list(model.tasks if tasks is None else tasks)
-    for name in (*chosen, *(key for key in given if key != "all")):
-        if name not in model.tasks:
+    chosen = list(chosen_tasks(model.tasks, tasks))
+    for name in given:
+        if name != "all" and name not in model.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, model.tasks)}")
-    if {"all", *chosen}.isdisjoint(given) or not chosen:
-        raise ConfigError(f"data: found no rows for {', '.join(chosen) or 'any task'}; name a file for these tasks")
+    if {"all", *chosen}.isdisjoint(given):
+        raise ConfigError(f"data: found no rows for {', '.join(chosen)}; name a file for these tasks")
     return chosen
 
 

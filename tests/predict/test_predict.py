@@ -88,6 +88,21 @@ def test_only_the_tasks_asked_for_are_answered(run: pt.Run) -> None:
         run.model.predict(TEXTS, tasks=["topik"])
 
 
+def test_no_task_at_all_is_refused(
+    run: pt.Run, home: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    told = "tasks: found none; accepted: entities, sentiment, topic"
+    with pytest.raises(ConfigError, match=told):
+        run.model.predict(["a"], tasks=[])
+    with pytest.raises(ConfigError, match=told):
+        pt.evaluate(run.model, str(home / "all-test.jsonl"), tasks=[])
+    (tmp_path / "in.txt").write_text("a", "utf-8")
+    for command in (["predict", home / "run", tmp_path / "in.txt"], ["evaluate", home / "run", "--data", "x"]):
+        for tasks in ("", ","):
+            code, out, err = call(*command, "--tasks", tasks)
+            assert (code, out, told in err) == (2, "", True)
+
+
 def test_long_texts_are_truncated_and_flagged(run: pt.Run) -> None:
     short, long = run.model.answers(["a few words", "word " * 200])
     assert not short.truncated
