@@ -317,6 +317,32 @@ def test_a_file_whose_path_contains_an_equals_sign_is_a_file_and_not_a_task(
     assert (code, "tasks: found 'date'" in err) == (2, True)
 
 
+def test_the_advice_for_a_file_that_lacks_columns_names_the_tasks_that_can_be_scored(
+    run: pt.Run, tmp_path: Path
+) -> None:
+    rows = [row for row in corpus_rows(60) if {"sentiment", "topic", "tags"} <= row.keys()]
+
+    def score(*columns: str, **others: str) -> pt.Evaluation:
+        path = write_jsonl(tmp_path / "new.jsonl", [{key: row[key] for key in columns} for row in rows])
+        return pt.evaluate(run.model, {"all": str(path), **others})
+
+    with pytest.raises(ConfigError) as caught:
+        score("text", "topic")
+    assert str(caught.value).endswith(
+        "; score the other tasks alone (--tasks topic), or give each of 'sentiment', 'entities' a file of its own "
+        "(--data sentiment=FILE --data entities=FILE)"
+    )
+    assert list(pt.evaluate(run.model, str(tmp_path / "new.jsonl"), tasks=["topic"]).scores) == ["topic"]
+    with pytest.raises(ConfigError) as caught:
+        score("text", "tokens", "tags", sentiment=str(write_jsonl(tmp_path / "own.jsonl", rows)))
+    assert str(caught.value).endswith(
+        "; score the other tasks alone (--tasks sentiment,entities), or give 'topic' a file of its own "
+        "(--data topic=FILE)"
+    )
+    with pytest.raises(ConfigError, match=r"no column '\w+' \(accepted: text\)$"):
+        score("text")
+
+
 def test_tasks_may_be_listed_or_given_one_by_one(
     run: pt.Run, home: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
