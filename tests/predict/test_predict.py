@@ -12,6 +12,8 @@ import torch
 import polytask as pt
 from polytask.errors import ConfigError, DataError
 from polytask.predict import predictor
+from polytask.predict.record import queries_of
+from polytask.tasks.classification import Classification, ClassificationOptions
 from samples import close, corpus_rows, small_job
 
 Job = Callable[..., dict[str, Any]]
@@ -193,6 +195,15 @@ def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
     assert set(one["degree"]) == {"value"}
     with pytest.raises(DataError, match="accepted: a, b"):
         model.predict(["a single text"])
+
+
+def test_half_a_pair_is_refused_with_the_name_of_the_other_column() -> None:
+    task = Classification(
+        "same", ClassificationOptions(type="classification", text_pair=("a", "b")), ("n", "y"), (1, 1)
+    )
+    for row, told in (({"a": "x"}, "b is missing"), ({"b": "x", "c": "y"}, "a is missing"), ({"c": "y"}, "c$")):
+        with pytest.raises(DataError, match=rf"accepted: a, b; found: .*{told}"):
+            queries_of(0, row, {"same": task}, ["same"], "record 1")
 
 
 def test_several_labels_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:

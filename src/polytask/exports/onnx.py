@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import ConfigError, MissingExtra, ModelError
 from polytask.exports.exporter import Exported, Exporter
@@ -50,6 +50,14 @@ class OnnxExport(Exporter):
                 "of the run, to use its dev rows"
             )
         return value
+
+    @model_validator(mode="after")
+    def _max_loss_is_of_quantised_models(self) -> Self:
+        if "max_loss" in self.model_fields_set and self.quantize is None:
+            raise ValueError(
+                "found max_loss without quantize; add quantize=int8, whose loss it limits, or leave it out"
+            )
+        return self
 
     def write(self, bundle: Bundle, out: Path) -> Exported:
         require_onnx()
