@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -24,7 +24,7 @@ from polytask.files import read_json
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
-from polytask.predict.predictor import Model
+from polytask.predict.predictor import Model, chosen_tasks
 from polytask.regular import is_file
 from polytask.result import Result, brief_scores, note_count, score_records
 from polytask.results import HELD_OUT, places_of
@@ -188,17 +188,42 @@ def _require_labels_as_read(task: Task) -> None:
             )
 
 
-def _read_for(feed: Feed, *, shared: bool) -> DataTable:
-    """Read rows to score. Raises UserError, which suggests a fix where a shared file lacks the column of one task."""
+def _read_all(feeds: Sequence[Feed], shared: Sequence[str]) -> list[DataTable]:
+    """Read rows to score. Raises UserError, which suggests a fix where a shared file lacks the columns of some tasks.
+
+    Args:
+        shared: the tasks that read a file given for all tasks.
+    """
     try:
-        return read_table(feed)
+        return [read_table(feed) for feed in feeds]
     except UserError as error:
-        if not shared or not error.option:
+        if len(error.option) < 2 or error.option[1] not in shared:
             raise
-        task = error.option[1]
-        others = ",".join(name for name in feed.tasks if name != task)
-        alone = f"score the other tasks alone (--tasks {others}), or " if others else ""
-        raise type(error)(f"{error}; {alone}give {task!r} a file of its own (--data {task}=FILE)") from None
+        readable = [name for feed in feeds for name in _readable(feed)]
+        if not readable:
+            raise
+        lacking = [name for name in shared if name not in readable]
+        each = "each of " if len(lacking) > 1 else ""
+        own_files = " ".join(f"--data {name}=FILE" for name in lacking)
+        raise type(error)(
+            f"{error}; score the other tasks alone (--tasks {','.join(readable)}), or give {each}"
+            f"{', '.join(map(repr, lacking))} a file of its own ({own_files})"
+        ) from None
+
+
+def _readable(feed: Feed) -> list[str]:
+    """Return the tasks of a feed whose columns its rows have."""
+    tasks = dict(feed.tasks)
+    while tasks:
+        try:
+            read_table(replace(feed, tasks=tasks))
+        except UserError as error:
+            if len(error.option) < 2:
+                return []
+            del tasks[str(error.option[1])]
+        else:
+            break
+    return list(tasks)
 
 
 def _rows_of(name: str, rows: Rows, file_options: LabelledFileOptions) -> DataOptions:
@@ -242,17 +267,17 @@ class _LabelledAnswers:
 def _chosen_tasks(model: Model, tasks: Sequence[str] | None, given: Iterable[str]) -> list[str]:
     """Return the tasks to score.
 
-    Raises ConfigError for an unknown name, and if no rows are given for any of the tasks.
+    Raises ConfigError for an unknown name or no name at all, and if no rows are given for any of the tasks.
 
     Args:
         given: names with rows: those of tasks, or "all".
     """
-    chosen = list(model.tasks if tasks is None else tasks)
-    for name in (*chosen, *(key for key in given if key != "all")):
-        if name not in model.tasks:
+    chosen = list(chosen_tasks(model.tasks, tasks))
+    for name in given:
+        if name != "all" and name not in model.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, model.tasks)}")
-    if {"all", *chosen}.isdisjoint(given) or not chosen:
-        raise ConfigError(f"data: found no rows for {', '.join(chosen) or 'any task'}; name a file for these tasks")
+    if {"all", *chosen}.isdisjoint(given):
+        raise ConfigError(f"data: found no rows for {', '.join(chosen)}; name a file for these tasks")
     return chosen
 
 
@@ -310,8 +335,7 @@ def _answer_labelled(
     }
     for name in options:
         _require_labels_as_read(loaded.tasks[name])
-    shared = "all" in data_of and len(options) > 1
-    tables = [_read_for(feed, shared=shared) for feed in feeds_of(options, "test")]
+    tables = _read_all(feeds_of(options, "test"), [name for name in options if name not in data_of])
     unlabelled = _notes_without_labels(tables)
     sources = [encode_table(table, loaded.tasks, tokens) for table in tables]
     scorer = Scorer(loaded.tasks)

@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -150,6 +151,7 @@ def new_folder(folder: Path) -> Generator[Path]:
         with temporary_folder(folder.parent, prefix) as temporary:
             sweep(folder.parent, prefix)
             yield temporary
+            give_usual_modes(temporary)
             sync_folder(temporary)
             temporary.replace(folder)
             sync(folder.parent)
@@ -221,6 +223,7 @@ def seal(folder: Path, **facts: Any) -> None:  # noqa: ANN401
     hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
     content = {"facts": facts, "sha256": hashes}
     (folder / SEAL).write_text(json.dumps({**content, "own": _digest(content)}, indent=1), "utf-8")
+    give_usual_modes(folder)
     sync_folder(folder)
 
 
@@ -260,6 +263,17 @@ def _read_seal(folder: Path) -> dict[str, Any]:
 
 def _digest(value: Any) -> str:  # noqa: ANN401
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def give_usual_modes(folder: Path) -> None:
+    """Give the files of a folder the mode of new files; safetensors lets only their owner read them."""
+    new = folder / f"{_WRITING}mode"
+    new.touch()
+    mode = stat.S_IMODE(new.stat().st_mode)
+    new.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) != mode:
+            path.chmod(mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,13 +71,28 @@ def test_the_card_names_tasks_scores_and_sharing(folder: Path) -> None:
     assert "layer 1-2" in card
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "README.md"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
 def test_an_altered_file_is_refused(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(bytes(content))
     with pytest.raises(ModelError, match=rf"{name}: the content differs from what was saved"):
         pt.load(copied)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_card_may_be_edited_or_deleted(copied: Path, listed: bool) -> None:
+    expected = pt.load(copied).predict(["a text"])
+    card = copied / "README.md"
+    assert card.name not in described(copied, "sha256")
+    if listed:
+        path = copied / "polytask.json"
+        data = described(copied)
+        path.write_text(json.dumps({**data, "sha256": {**data["sha256"], card.name: file_digest(card)}}), "utf-8")
+    card.write_text("license: mit\n" + card.read_text("utf-8"), "utf-8")
+    assert pt.load(copied).predict(["a text"]) == expected
+    card.unlink()
+    assert pt.load(copied).predict(["a text"]) == expected
 
 
 def test_a_missing_file_is_refused(copied: Path) -> None:
@@ -90,6 +106,28 @@ def test_another_version_is_refused(copied: Path, form: int) -> None:
     path = copied / "polytask.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "form": form}))
     with pytest.raises(ModelError, match=f"written in form {form}, and this version of polytask reads form {FORM}"):
+        pt.load(copied)
+
+
+def test_weights_are_readable_as_other_new_files_are(copied: Path, folder: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    (copied / "new").touch()
+    assert modes == {(copied / "new").stat().st_mode & 0o777}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "polytask.json"])
+def test_a_file_that_cannot_be_read_is_told(copied: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def denied(path: Any, *arguments: Any) -> int:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(
+        ModelError, match=rf"{name}: cannot be read \(Permission denied\); its owner can make it readable"
+    ):
         pt.load(copied)
 
 

@@ -284,3 +284,70 @@ def test_spans_are_read_in_the_unit_of_the_training_rows_or_in_the_one_that_is_g
     }
     code, _, err = call("predict", "run", wide, "--written", "offsets=utf-16")
     assert (code, "found 'offsets'" in err) == (2, True)  # predicted rows have no spans
+
+
+def test_several_files_of_a_task_are_scored_as_one(
+    run: pt.Run, home: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    model = home / "run" / "model"
+    rows = corpus_rows(60)
+    one, other = (str(write_jsonl(tmp_path / f"{n}.jsonl", part)) for n, part in enumerate((rows[:30], rows[30:])))
+    expected = pt.evaluate(run.model, [one, other]).scores
+    assert expected != pt.evaluate(run.model, other).scores
+    assert json.loads(call("evaluate", model, "--data", one, "--data", other, "--json")[1]) == expected
+    named = [item for file in (one, other) for item in ("--data", f"topic={file}")]
+    assert json.loads(call("evaluate", model, *named, "--json")[1]) == {"topic": expected["topic"]}
+
+
+def test_a_file_whose_path_contains_an_equals_sign_is_a_file_and_not_a_task(
+    run: pt.Run, home: Path, tmp_path: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = home / "run" / "model"
+    names = ["data/date=2024/all.jsonl", "date=2024.jsonl", "topic=2024.jsonl", "2024.jsonl"]
+    Path("data/date=2024").mkdir(parents=True)
+    for name, count in zip(names, (30, 32, 34, 36), strict=True):
+        write_jsonl(Path(name), corpus_rows(60)[:count])
+    for name in names[:2]:
+        scores = json.loads(call("evaluate", model, "--data", name, "--json")[1])
+        assert scores == pt.evaluate(run.model, name).scores
+    scores = json.loads(call("evaluate", model, "--data", names[2], "--json")[1])
+    assert scores == pt.evaluate(run.model, {"topic": "2024.jsonl"}).scores
+    code, _, err = call("evaluate", model, "--data", "date=missing.jsonl")
+    assert (code, "tasks: found 'date'" in err) == (2, True)
+
+
+def test_the_advice_for_a_file_that_lacks_columns_names_the_tasks_that_can_be_scored(
+    run: pt.Run, tmp_path: Path
+) -> None:
+    rows = [row for row in corpus_rows(60) if {"sentiment", "topic", "tags"} <= row.keys()]
+
+    def score(*columns: str, **others: str) -> pt.Evaluation:
+        path = write_jsonl(tmp_path / "new.jsonl", [{key: row[key] for key in columns} for row in rows])
+        return pt.evaluate(run.model, {"all": str(path), **others})
+
+    with pytest.raises(ConfigError) as caught:
+        score("text", "topic")
+    assert str(caught.value).endswith(
+        "; score the other tasks alone (--tasks topic), or give each of 'sentiment', 'entities' a file of its own "
+        "(--data sentiment=FILE --data entities=FILE)"
+    )
+    assert list(pt.evaluate(run.model, str(tmp_path / "new.jsonl"), tasks=["topic"]).scores) == ["topic"]
+    with pytest.raises(ConfigError) as caught:
+        score("text", "tokens", "tags", sentiment=str(write_jsonl(tmp_path / "own.jsonl", rows)))
+    assert str(caught.value).endswith(
+        "; score the other tasks alone (--tasks sentiment,entities), or give 'topic' a file of its own "
+        "(--data topic=FILE)"
+    )
+    with pytest.raises(ConfigError, match=r"no column '\w+' \(accepted: text\)$"):
+        score("text")
+
+
+def test_tasks_may_be_listed_or_given_one_by_one(
+    run: pt.Run, home: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    command = ["evaluate", home / "run" / "model", "--data", home / "all-test.jsonl", "--json"]
+    lists = (["--tasks", "topic,sentiment"], ["--tasks", "topic", "--tasks", "sentiment"])
+    listed, repeated = (json.loads(call(*command, *tasks)[1]) for tasks in lists)
+    assert listed == repeated
+    assert list(repeated) == ["topic", "sentiment"]

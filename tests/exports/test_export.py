@@ -113,9 +113,11 @@ def test_a_push_that_fails_leaves_the_folder_and_says_how_to_go_on(run: Path, tm
     assert pt.load(tmp_path / "out").predict(TEXTS)
 
 
-def test_push_takes_a_repository(run: Path, tmp_path: Path) -> None:
+def test_options_need_what_they_belong_to(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="push: found 'small'; a repository of the hub is OWNER/NAME"):
         pt.export(run, tmp_path / "out", push="small")
     with pytest.raises(ConfigError, match="found private without push"):
         pt.export(run, tmp_path / "out", private=True)
+    with pytest.raises(ConfigError, match="found max_loss without quantize; add quantize=int8"):
+        pt.export(run, tmp_path / "out", to="onnx", max_loss=3)
     assert not (tmp_path / "out").exists()

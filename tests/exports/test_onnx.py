@@ -19,7 +19,7 @@ import polytask as pt
 from polytask.cli import app
 from polytask.data.cache import file_digest
 from polytask.data.words import split_words
-from polytask.errors import ConfigError, MissingExtra, ModelError, OutputError
+from polytask.errors import ConfigError, DataError, MissingExtra, ModelError, OutputError
 from polytask.exports import onnx as exporting
 from polytask.exports import parity
 from polytask.files import write_json
@@ -256,6 +256,13 @@ def test_int8_needs_labelled_rows_of_every_task(run: Path, home: Path, tmp_path:
     ):
         pt.export(run, tmp_path / "out", to="onnx", quantize="int8", data={"sentiment": str(home / "dev.jsonl")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_that_the_command_names_is_read(run: Path, home: Path, tmp_path: Path) -> None:
+    given = ["--to", "onnx", "--data", str(tmp_path / "missing.jsonl"), "--data", str(home / "dev.jsonl")]
+    done = CliRunner().invoke(app, ["export", str(run), *given, "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, DataError)
+    assert "missing.jsonl: no such file" in str(done.exception)
 
 
 def test_int8_is_refused_when_a_task_loses_more_than_is_allowed(

@@ -80,3 +80,5 @@ def test_a_name_that_is_no_folder_is_refused(three_tasks: Path, tmp_path: Path) 
         pt.export(three_tasks, tmp_path / "out", to="triton", name="../up")
     with pytest.raises(ConfigError, match="name: the export to 'onnx' does not have this option; only triton does"):
         pt.export(three_tasks, tmp_path / "out", to="onnx", name="up")
+    with pytest.raises(ConfigError, match="the export to 'hf' does not have this option; only onnx and triton do$"):
+        pt.export(three_tasks, tmp_path / "out", to="hf", quantize="int8")

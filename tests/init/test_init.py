@@ -392,7 +392,7 @@ def test_a_dataset_that_was_saved_to_disk_is_told_how_to_be_read(tmp_path: Path)
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="there is no folder"):
-        init([tmp_path / "a.csv"], tmp_path / "no" / "x.yaml")
+        init([tmp_path], tmp_path / "no" / "x.yaml")
     (tmp_path / "a.csv").write_text("text,label\n")
     with pytest.raises(OutputError, match="a.csv: this is one of the data files"):
         init([tmp_path / "a.csv"], tmp_path / "a.csv", force=True)

@@ -11,7 +11,7 @@ import pytest
 from test_init import proposed
 
 from polytask.config import load_config
-from polytask.errors import UserError
+from polytask.errors import DataError, UserError
 from polytask.init import init
 
 
@@ -121,3 +121,10 @@ def test_the_other_column_of_tags_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.conll").write_text(lines)
     proposed(tmp_path, tmp_path / "rows.conll")
     assert "column 3 holds entity tags too" in comments(tmp_path)
+
+
+def test_a_missing_file_is_told_before_a_configuration_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine", "utf-8")
+    with pytest.raises(DataError, match=r"nope.csv: no such file"):
+        init([tmp_path / "nope.csv"], tmp_path / "config.yaml")
+    assert (tmp_path / "config.yaml").read_text("utf-8") == "mine"

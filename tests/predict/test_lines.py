@@ -187,6 +187,30 @@ def test_files_that_cannot_be_read_or_written_are_named(model: Model, said: list
         answer_lines(model, str(tmp_path / "in.txt"), out=tmp_path / "none" / "out.jsonl", say=said.append)
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_folder_is_refused_as_the_file_of_the_answers_before_the_first_is_made(
+    model: Model, said: list[str], tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "in.txt").write_text("a\n", "utf-8")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=rf"folder: is a folder, .*; name one, such as .*folder/answers.{form}"):
+        answer_lines(model, str(tmp_path / "in.txt"), out=tmp_path / "folder", to=form, say=said.append)
+    assert not said
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "in.txt"]
+
+
+@pytest.mark.parametrize("tasks", [[], ["tune"]])
+def test_tasks_are_checked_before_a_file_is_written(
+    model: Model, said: list[str], tmp_path: Path, tasks: list[str]
+) -> None:
+    (tmp_path / "in.txt").write_text("a\n", "utf-8")
+    for form in ("jsonl", "csv"):
+        with pytest.raises(ConfigError, match=r"tasks: found (none|'tune'); .*it"):
+            answer_lines(model, str(tmp_path / "in.txt"), tasks, out=tmp_path / "out", to=form, say=said.append)
+    assert not said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.txt"]
+
+
 def test_a_bar_says_how_much_is_done_and_nothing_when_it_is_not_shown(
     model: Model, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import torch
 import polytask as pt
 from polytask.errors import ConfigError, DataError
 from polytask.predict import predictor
+from polytask.predict.record import queries_of
+from polytask.tasks.classification import Classification, ClassificationOptions
 from samples import close, corpus_rows, small_job
 
 Job = Callable[..., dict[str, Any]]
@@ -86,6 +88,21 @@ def test_only_the_tasks_asked_for_are_answered(run: pt.Run) -> None:
     assert list(run.model.predict(TEXTS, tasks=["topic"])[0]) == ["topic"]
     with pytest.raises(ConfigError, match=r"found 'topik'; accepted: .*did you mean 'topic'"):
         run.model.predict(TEXTS, tasks=["topik"])
+
+
+def test_no_task_at_all_is_refused(
+    run: pt.Run, home: Path, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    told = "tasks: found none; accepted: entities, sentiment, topic"
+    with pytest.raises(ConfigError, match=told):
+        run.model.predict(["a"], tasks=[])
+    with pytest.raises(ConfigError, match=told):
+        pt.evaluate(run.model, str(home / "all-test.jsonl"), tasks=[])
+    (tmp_path / "in.txt").write_text("a", "utf-8")
+    for command in (["predict", home / "run", tmp_path / "in.txt"], ["evaluate", home / "run", "--data", "x"]):
+        for tasks in ("", ","):
+            code, out, err = call(*command, "--tasks", tasks)
+            assert (code, out, told in err) == (2, "", True)
 
 
 def test_long_texts_are_truncated_and_flagged(run: pt.Run) -> None:
@@ -178,6 +195,15 @@ def test_pairs_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:
     assert set(one["degree"]) == {"value"}
     with pytest.raises(DataError, match="accepted: a, b"):
         model.predict(["a single text"])
+
+
+def test_half_a_pair_is_refused_with_the_name_of_the_other_column() -> None:
+    task = Classification(
+        "same", ClassificationOptions(type="classification", text_pair=("a", "b")), ("n", "y"), (1, 1)
+    )
+    for row, told in (({"a": "x"}, "b is missing"), ({"b": "x", "c": "y"}, "a is missing"), ({"c": "y"}, "c$")):
+        with pytest.raises(DataError, match=rf"accepted: a, b; found: .*{told}"):
+            queries_of(0, row, {"same": task}, ["same"], "record 1")
 
 
 def test_several_labels_are_trained_and_answered(tiny: Path, tmp_path: Path) -> None:

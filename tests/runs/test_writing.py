@@ -47,6 +47,29 @@ def test_a_new_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "file"]
 
 
+def test_files_of_new_and_of_sealed_folders_have_the_mode_of_new_files(tmp_path: Path) -> None:
+    def private(path: Path) -> None:
+        path.touch()
+        path.chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        with new_folder(tmp_path / "model") as folder:
+            (folder / "task").mkdir()
+            private(folder / "weights")
+            private(folder / "task" / "weights")
+        sealed = tmp_path / "sealed"
+        sealed.mkdir()
+        private(sealed / "weights")
+        seal(sealed)
+    finally:
+        os.umask(before)
+    found = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(found) == 4
+    assert set(found.values()) == {0o640}
+    assert set(unseal(sealed)) == set()
+
+
 def test_a_new_folder_that_fails_leaves_nothing_and_sweeps_what_was_left(tmp_path: Path) -> None:
     (tmp_path / ".writing-model-0123").mkdir()
     (tmp_path / ".writing-other-0123").mkdir()

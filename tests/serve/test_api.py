@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -45,7 +46,7 @@ def test_answers_are_those_of_the_model_in_the_order_of_the_texts(client: httpx.
     assert close(found["predictions"], [json.loads(json.dumps(answer.predictions)) for answer in expected])
     assert found["truncated"] == [answer.truncated for answer in expected]
     assert found["truncated"][5] is True
-    assert ask(client, []) == {"predictions": [], "truncated": []}
+    assert ask(client, []) == {"predictions": [], "truncated": [], "empty": []}
 
 
 def test_long_texts_are_read_whole_where_the_server_is_told_so(serving: Any, model: Model) -> None:
@@ -83,14 +84,14 @@ def test_tasks_tell_what_can_be_asked(client: httpx.Client, model: Model) -> Non
     ("body", "told"),
     [
         ({"texts": ["a"], "tasks": ["sentimint"]}, "did you mean 'sentiment'?"),
-        ({"texts": ["a"], "tasks": []}, "tasks: list should have at least 1 item"),
+        ({"texts": ["a"], "tasks": []}, "tasks: found an empty list; name a task"),
         ({"texts": ["a"], "tasks": ["alike"]}, "texts[0]: holds no text for any of the tasks; accepted: first, second"),
         ({"texts": ["a", {"txt": "b"}]}, "texts[1]: holds no text"),
-        ({"texts": ["a", 3, None]}, "texts[1]: expected a text, a list of two texts, or an object"),
+        ({"texts": ["a", 3, None]}, "texts[1]: found a number; expected a text, a list of two texts, or an object"),
         ({"texts": [["a", "b", "c"]]}, "texts[0]: expected a text"),
-        ({"texts": "a"}, "texts: input should be a valid list"),
+        ({"texts": "a"}, "texts: found a text; expected a list"),
         ({"text": ["a"]}, "found the key 'text'; accepted: tasks, texts; did you mean 'texts'?"),
-        (["a"], "expected an object"),
+        (["a"], "found a list; expected an object"),
         ({"texts": [{"text": ["a"]}]}, "texts[0]: found ['a']; a text is expected"),
         ({"texts": ["a"], "tasks": ["\ud800"]}, "tasks: found '\\ud800'; accepted: alike"),
         ({"texts": ["a"], "\ud800": 1}, "found the key '\\ud800'; accepted: tasks, texts"),
@@ -104,10 +105,32 @@ def test_a_request_of_another_form_is_told_what_is_accepted(client: httpx.Client
 def test_what_is_no_json_is_told_so(client: httpx.Client) -> None:
     kind = {"Content-Type": "application/json"}
     assert "not JSON" in refused(client, 422, content=b'{"texts": [', headers=kind)
-    assert "Content-Type" in refused(client, 422, content=b'{"texts": ["a"]}')
+    told = refused(client, 422, content=b'{"texts": ["a"]}')
+    assert told.startswith("found no header Content-Type; expected an object")
+    assert told.endswith(" with the header Content-Type: application/json")
+    other = refused(client, 422, content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"})
+    assert "found the header Content-Type: text/plain" in other
+    told = refused(client, 422, content=b"[" * 5000, headers=kind)
+    assert told == 'found a list; expected an object {"texts": [...], "tasks": [...]}'
     refused(client, 400, content=b"\xff\xfe{", headers=kind)
     for content in (b"[" * 5000, b'{"texts": [' + b"9" * 5000 + b"]}"):
         refused(client, 422, content=content, headers=kind)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/systemone"])
+def test_a_compressed_body_is_told_so(client: httpx.Client, path: str) -> None:
+    body = gzip.compress(b'{"texts": ["a"]}')
+    kind = {"Content-Type": "application/json"}
+    for headers, name in ((kind, "gzip"), ({**kind, "Content-Encoding": "br"}, "br")):
+        response = client.post(path, content=body, headers=headers)
+        told = f"found a compressed body ({name}); expected JSON that is not compressed"
+        assert (response.status_code, response.json()["detail"]) == (400, told)
+    plain = {**kind, "Content-Encoding": "identity"}
+    assert client.post("/predict", content=b'{"texts": ["a"]}', headers=plain).status_code == 200
+
+
+def test_texts_with_nothing_to_read_are_flagged(client: httpx.Client) -> None:
+    assert ask(client, ["a", "", " "])["empty"] == [False, True, True]
 
 
 def test_limits_are_told(client: httpx.Client) -> None:

@@ -78,7 +78,7 @@ def test_one_mistake_is_told_however_many_there_are(body: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"texts": [1] * 100}, 422, "texts[0]: expected a text"),
+        ({"texts": [1] * 100}, 422, "texts[0]: found a number; expected a text"),
         ({"texts": ["a"] * 100}, 422, "texts: found more than 8; at most 8 a request"),
         ({"texts": ["a", "b" * 101]}, 413, "texts[1]: found 101 characters or more; at most 100"),
         ({"texts": [["a" * 60, "b" * 60]]}, 413, "texts[0]: found 122 characters or more; at most 100"),
@@ -86,10 +86,10 @@ def test_one_mistake_is_told_however_many_there_are(body: dict[str, Any]) -> Non
         ({"texts": [{"tokens": ["a"] * 51}]}, 413, "texts[0]: found 102 characters or more; at most 100"),
         ({"texts": [{"tokens": [""] * 101}]}, 413, "texts[0]: found 101 characters or more; at most 100"),
         ({"texts": [{str(n): "" for n in range(1001)}]}, 422, "texts[0]: found more than 1000 columns; at most 1000"),
-        ({"texts": [{"a": {"b": "c"}}]}, 422, "texts[0]: expected a text"),
-        ({"texts": [["a", 1]]}, 422, "texts[0][1]: expected a text"),
+        ({"texts": [{"a": {"b": "c"}}]}, 422, "texts[0]: found an object; expected a text"),
+        ({"texts": [["a", 1]]}, 422, "texts[0][1]: found a number; expected a text"),
         ({"texts": ["a"], "tasks": ["mood"] * 1001}, 422, "tasks: found more than 1000; at most 1000 a request"),
-        ({"texts": ["a"], "tasks": [1]}, 422, "tasks[0]: input should be a valid string"),
+        ({"texts": ["a"], "tasks": [1]}, 422, "tasks[0]: found a number; expected the name of a task"),
         ({f"key{n}": 1 for n in range(50_000)}, 422, "found the key 'key0'"),
         ([1] * 50_000, 422, "expected an object"),
     ],

@@ -259,7 +259,7 @@ def test_a_question_of_another_form_is_refused_as_the_protocol_does(client: http
         ({"state": None, "questions": {"a": {}}}, ["state"], "expected a text"),
         ({"state": ["a"], "questions": {"a": {}}}, ["state"], "found a list of 1 texts"),
         ({"state": {"a": 1}, "questions": {"a": {}}}, ["state"], "expected a text"),
-        ({"model": 1, "state": "a", "questions": {"a": {}}}, ["model"], "valid string"),
+        ({"model": 1, "state": "a", "questions": {"a": {}}}, ["model"], "found a number; expected a text"),
         ({"assets": [], "state": "a", "questions": {"a": {}}}, ["assets"], "valid dictionary"),
         ({"stat": "a"}, [], "did you mean 'state'?"),
         (["a"], [], "expected an object"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from polytask.data.cache import file_digest
 from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
-from polytask.files import new_folder, write_json
+from polytask.files import new_folder, reason, write_json
 from polytask.heads import POOLINGS
 from polytask.regular import is_file, is_folder, is_there, read_text
 from polytask.tasks import METRICS, TASKS, Task, require_readable
@@ -28,6 +30,8 @@ Runtime: TypeAlias = Literal["torch", "onnx"]
 # The file with the weights, by runtime.
 WEIGHTS: dict[Runtime, str] = {"torch": "model.safetensors", "onnx": "model.onnx"}
 TOKENIZER = "tokenizer.json"
+# The model card is for people, who edit it: it is never opened, and has no hash.
+CARD = "README.md"
 # Bytes of polytask.json, which names every label and every file; ten thousand labels take 1 MB.
 MOST_BYTES = 64 * 2**20
 MOST_TOKENS = 2**20
@@ -153,21 +157,35 @@ def _fault(description: Description) -> str | None:
 
 
 def write_description(folder: Path, runtime: Runtime, content: Mapping[str, Any]) -> None:
-    """Write polytask.json into an otherwise complete folder: the description, and the hash of every file."""
-    hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir())}
+    """Write polytask.json into an otherwise complete folder: the description, and hashes of all files but the card."""
+    hashes = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.name != CARD}
     write_json(folder / FILE, {"form": FORM, "runtime": runtime, **content, "sha256": hashes})
 
 
 def copy_model(description: Description, out: Path) -> None:
     """Copy a model folder, with the files that it names. Raises OutputError, ModelError when it changed since."""
     with new_folder(out) as temporary:
-        for name in (*description.data["sha256"], FILE):
+        card = [CARD] if is_file(description.folder / CARD) else []
+        for name in (*description.data["sha256"], FILE, *card):
             shutil.copyfile(description.folder / name, temporary / name)
         if _verified(temporary)["sha256"] != description.data["sha256"]:
             raise ModelError(f"{description.folder}: the folder changed since the model was loaded; load it again")
 
 
 def _verified(folder: Path) -> dict[str, Any]:
+    """Return the content of polytask.json. Raises ModelError if a file of the folder is not what was saved."""
+    try:
+        return _verify(folder)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or folder}: cannot be read ({reason(error)}); its owner can make it readable "
+            f"(chmod -R a+rX {folder}); or copy the whole folder again"
+        ) from None
+
+
+def _verify(folder: Path) -> dict[str, Any]:
+    if is_folder(folder) and not os.access(folder, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     path = folder / FILE
     if not is_file(path):
         raise ModelError(f"{folder}: not a model folder, {FILE} is missing{_hint(folder)}")
@@ -181,6 +199,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     hashes = data.get("sha256")
     if not isinstance(hashes, dict) or not hashes:
         raise ModelError(f"{path}: the files' hashes are missing; copy the folder again")
+    hashes.pop(CARD, None)
     for name, expected in hashes.items():
         file = folder / name
         if Path(name).name != name:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from polytask.artifact.bundle import Bundle
 from polytask.artifact.card import model_card
-from polytask.artifact.description import WEIGHTS, Description, read_description, write_description
+from polytask.artifact.description import CARD, WEIGHTS, Description, read_description, write_description
 from polytask.errors import ModelError
 from polytask.files import new_folder
 from polytask.model.encoder import Backbone
@@ -43,7 +43,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         }
         save_file(weights, temporary / WEIGHTS["torch"], metadata={"format": "pt"})
         bundle.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(bundle), "utf-8")
+        (temporary / CARD).write_text(model_card(bundle), "utf-8")
         content = {**bundle.to_json(), "encoder": bundle.model.config.to_dict(), "precision": bundle.precision}
         write_description(temporary, "torch", {**content, EQUAL: equal} if equal else content)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from polytask.errors import UserError, nearest
+from polytask.regular import is_there
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -36,7 +37,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a value, such as train.epochs=1."),
 ]
-Tasks = Annotated[str | None, typer.Option("--tasks", metavar="A,B", help="Use only these tasks.")]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--tasks", metavar="A,B", help="Use only these tasks; may be repeated.")
+]
 Written = Annotated[
     list[str] | None,
     typer.Option("--written", metavar="KEY=VALUE", help="Option for reading the files, such as separator=;"),
@@ -109,12 +112,24 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def read_files(items: Iterable[str]) -> dict[str, str]:
-    """Parse arguments of the form TASK=FILE, or FILE for all tasks."""
-    files: dict[str, str] = {}
+def read_tasks(items: Iterable[str] | None) -> list[str] | None:
+    """Return the names in the lists of --tasks, each once; None if the option was not given."""
+    return list(dict.fromkeys(name for item in items for name in split_names(item))) if items else None
+
+
+def read_files(items: Iterable[str], tasks: Callable[[], Container[str]]) -> dict[str, list[str]]:
+    """Parse arguments of the form TASK=FILE, or FILE for all tasks; several files of a task are read as one.
+
+    Args:
+        tasks: returns the names of the model's tasks, which tell TASK=FILE from a path that contains `=`.
+    """
+    files: dict[str, list[str]] = {}
     for item in items:
         name, equals, path = item.partition("=")
-        files.update({name: path} if equals else {"all": item})
+        names_task = equals and not any(mark in name for mark in "/\\")
+        if names_task and name != "all" and is_there(item):
+            names_task = name in tasks()
+        files.setdefault(name if names_task else "all", []).append(path if names_task else item)
     return files
 
 

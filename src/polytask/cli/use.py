@@ -21,8 +21,8 @@ from polytask.cli.arguments import (
     load_model,
     read_files,
     read_long,
+    read_tasks,
     read_written,
-    split_names,
     with_options,
 )
 from polytask.cli.many_files import are_many, read_folder
@@ -99,7 +99,7 @@ def predict(
     from polytask.cli.label_file import read_labels
     from polytask.predict.columns import Columns
 
-    chosen = None if tasks is None else split_names(tasks)
+    chosen = read_tasks(tasks)
     long_texts = read_long(long)
     columns = Columns(tuple(text or ()), tuple(keep or ()))
     names = files or ["-"]
@@ -132,7 +132,10 @@ def predict(
 @app.command(rich_help_panel=USE)
 def evaluate(
     model: ModelPath,
-    data: Annotated[list[str], typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="A file for all tasks, or TASK=FILE; may be repeated: several files are read as one."),
+    ],
     tasks: Tasks = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     intervals: Annotated[
@@ -150,11 +153,13 @@ def evaluate(
     from polytask.api import evaluate as run_evaluation
     from polytask.tables import console, show_scores
 
-    chosen = None if tasks is None else split_names(tasks)
+    chosen = read_tasks(tasks)
     long_texts = read_long(long)
     loaded = load_model(model, device, precision)
     files = read_written(written)
-    evaluation = run_evaluation(loaded, read_files(data), tasks=chosen, long=long_texts, files=files)
+    evaluation = run_evaluation(
+        loaded, read_files(data, lambda: loaded.tasks), tasks=chosen, long=long_texts, files=files
+    )
     if as_json:
         output = {"scores": evaluation.scores, "intervals": evaluation.intervals} if intervals else evaluation.scores
         typer.echo(json.dumps(output, indent=1, ensure_ascii=False, allow_nan=False))
@@ -204,7 +209,9 @@ def export(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="onnx, triton: labelled rows for the comparison: a file for all tasks, or TASK=FILE."),
+        typer.Option(
+            help="onnx, triton: labelled rows for the comparison: a file for all tasks, or TASK=FILE; may be repeated."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="triton: the model's name on the server [default: polytask].")
@@ -216,15 +223,16 @@ def export(
 ) -> None:
     """Write a trained model with fewer tasks, or in the format of other programs; print the folders."""
     del extension
+    from polytask.artifact.description import read_description
     from polytask.exports import export as run_export
 
-    chosen = None if tasks is None else split_names(tasks)
+    chosen = read_tasks(tasks)
     options = {
         "push": push,
         "private": private or None,
         "quantize": quantize,
         "max_loss": max_loss,
-        "data": read_files(data) if data else None,
+        "data": read_files(data, lambda: read_description(model).tasks) if data else None,
         "name": name,
         "max_batch_size": max_batch_size,
     }

@@ -60,6 +60,11 @@ def read_json(file: DataFile) -> Numbered:
             )
         if isinstance(value, list) and not _is_pair(value):
             raise DataError(f"{file.place(number)}: found a list in a list; expected one JSON object per row")
+        if not isinstance(value, dict | list):
+            raise DataError(
+                f"{file.place(number)}: found {brief(value)}; expected one JSON object per row, such as "
+                '{"text": "..."}; texts alone are read from a .txt file with one on each line'
+            )
         yield number, _json_row(file, number, value)
 
 

@@ -105,6 +105,7 @@ def _readers(option: str, to: str) -> str:
     """Describe which exports have an option that the chosen one does not have."""
     readers = [name for name, exporter in EXPORTS.items() if option in exporter.model_fields]
     if readers:
-        return f"the export to {to!r} does not have this option; only {' and '.join(readers)} does"
+        have = "do" if len(readers) > 1 else "does"
+        return f"the export to {to!r} does not have this option; only {' and '.join(readers)} {have}"
     accepted = EXPORTS[to].model_fields
     return f"unknown option of the export to {to!r}; {nearest(option, accepted)}"

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from polytask.errors import ConfigError, MissingExtra, ModelError
 from polytask.exports.exporter import Exported, Exporter
@@ -29,8 +29,8 @@ TOLERANCE = 1e-3
 class OnnxExport(Exporter):
     """Writes an ONNX graph for ONNX Runtime."""
 
-    data: dict[str, str] = Field(
-        default={}, description="labelled files for the parity report: by task, or one for all tasks under `all`"
+    data: dict[str, str | tuple[str, ...]] = Field(
+        default={}, description="labelled files for the parity report: by task, or for all tasks under `all`"
     )
     run: str | None = Field(
         default=None,
@@ -51,6 +51,14 @@ class OnnxExport(Exporter):
             )
         return value
 
+    @model_validator(mode="after")
+    def _max_loss_is_of_quantised_models(self) -> Self:
+        if "max_loss" in self.model_fields_set and self.quantize is None:
+            raise ValueError(
+                "found max_loss without quantize; add quantize=int8, whose loss it limits, or leave it out"
+            )
+        return self
+
     def write(self, bundle: Bundle, out: Path) -> Exported:
         require_onnx()
         with new_folder(out) as temporary:
@@ -69,7 +77,7 @@ class OnnxExport(Exporter):
 
     def write_graph(self, bundle: Bundle, folder: Path) -> dict[str, TaskParity]:
         """Write the graph and its files into an empty folder, and return its difference from the model."""
-        from polytask.artifact.description import WEIGHTS, write_description
+        from polytask.artifact.description import CARD, WEIGHTS, write_description
         from polytask.data.tokens import Tokenization
         from polytask.exports.graph import draw
         from polytask.exports.parity import compare, measure
@@ -102,7 +110,7 @@ class OnnxExport(Exporter):
         self._require_equal(parity)
         report = _Report(parity, self.quantize, self.max_loss if self.quantize else None, _sizes(folder), _versions())
         write_json(folder / "parity.json", report.to_json())
-        (folder / "README.md").write_text(_card(bundle, report), "utf-8")
+        (folder / CARD).write_text(_card(bundle, report), "utf-8")
         write_description(folder, "onnx", {**bundle.to_json(), "graph": form.to_json(), "precision": "fp32"})
         return parity
 

@@ -73,12 +73,12 @@ class ParityMeasurement:
     scores: Scores
 
 
-def measure(model: Model, data: Mapping[str, str], run: Path | None = None) -> ParityMeasurement:
+def measure(model: Model, data: Mapping[str, str | Sequence[str]], run: Path | None = None) -> ParityMeasurement:
     """Run a model on labelled rows, and on texts of the bundled corpus for tasks that have none.
 
     Args:
         model: the model.
-        data: labelled files by task, or one for all tasks under "all".
+        data: labelled files by task, or for all tasks under "all".
         run: folder of a run whose dev rows are used if there is no data.
     """
     engine = _Recorded(model.engine)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.config import load_config, validate
+from polytask.data.paths import require_file
 from polytask.data.prepare import read_tables
 from polytask.errors import DataError, OutputError, UserError
 from polytask.files import write_text
@@ -82,6 +83,9 @@ def init(
     Raises UserError if a file cannot be read, there is nothing to train, or `out` already exists.
     """
     path = Path(out)
+    for file in files:
+        if not is_folder(file):
+            require_file(Path(file))
     if path.exists() and not force:
         raise OutputError(f"{path}: the file already exists; name another one with --out, or add --force")
     if path.resolve() in {Path(file).resolve() for file in files}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError
 from polytask.predict.columns import Columns
-from polytask.predict.predictor import Model, TextPrediction
+from polytask.predict.predictor import Model, TextPrediction, chosen_tasks
 from polytask.predict.record import Record
 from polytask.predict.sink import columns_of, form_of, partial_path, writing
 from polytask.predict.source import PredictionSource
@@ -73,17 +73,18 @@ def answer_lines(
     Raises:
         UserError: the file is missing, or a line cannot be read; the lines before it have been predicted.
     """
+    chosen = chosen_tasks(model.tasks, tasks)
     form = form_of(out, to)
     if spans is not None and form != "jsonl":
         raise ConfigError(f"spans: annotations are written as jsonl, not as {form}; name the file .jsonl")
     to_output = TextPrediction.to_json if spans is None else span_writer(model, tasks, spans)
     if spans is not None:
         require_room(spans, () if columns is None else columns.keep)
-    examples = {} if form == "jsonl" else columns_of(_chosen(model, tasks), windows=long == "windows")
+    examples = {} if form == "jsonl" else columns_of(_in_order(model, chosen), windows=long == "windows")
     source = PredictionSource.of(file, written)
     _require_apart(source, out)
     places: deque[Place] = deque()
-    records = _records(source, columns or Columns(), lambda: _chosen(model, tasks), places)
+    records = _records(source, columns or Columns(), lambda: _in_order(model, chosen), places)
     size = source.size
     show = sys.stderr.isatty() and size is not None and (out is not None or not sys.stdout.isatty())
     try:
@@ -113,9 +114,9 @@ def _require_apart(source: PredictionSource, out: Path | None) -> None:
         raise ConfigError(f"out: {partial_path(out)}, which is written first, is the input file; name another file")
 
 
-def _chosen(model: Model, tasks: Sequence[str] | None) -> dict[str, Task]:
-    """Return the chosen tasks; the model reports unknown names."""
-    return {name: task for name, task in model.tasks.items() if tasks is None or name in tasks}
+def _in_order(model: Model, chosen: Container[str]) -> dict[str, Task]:
+    """Return the chosen tasks in the model's order."""
+    return {name: task for name, task in model.tasks.items() if name in chosen}
 
 
 def _records(

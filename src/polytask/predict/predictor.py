@@ -70,7 +70,9 @@ class TextPrediction:
 
 
 def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
-    """Return the chosen tasks. Raises ConfigError for an unknown name."""
+    """Return the chosen tasks, all of them for None. Raises ConfigError for an unknown name, and for no name at all."""
+    if names is not None and not names:
+        raise ConfigError(f"tasks: found none; {nearest('', tasks)}")
     for name in names or ():
         if name not in tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, tasks)}")

@@ -70,6 +70,7 @@ def queries_of(index: int, record: Record, tasks: Mapping[str, Task], chosen: Se
         _require_options(record, [tasks[name] for name in chosen], place)
         wanted = sorted({column for name in chosen for column in tasks[name].input_columns})
         columns = f"; found: {', '.join(list(record)[:20])}" if isinstance(record, Mapping) else ""
+        columns += _other_half(record, [tasks[name] for name in chosen])
         raise DataError(f"{place}: holds no text for any of the tasks; accepted: {', '.join(wanted)}{columns}")
     return [
         Query(
@@ -133,6 +134,14 @@ def shown(record: Record, queries: Sequence[Query]) -> str | tuple[str, str]:
         return _text(record[0]), _text(record[1])
     first = queries[0]
     return first.text if first.pair is None else (first.text, first.pair)
+
+
+def _other_half(record: Record, tasks: Sequence[Task]) -> str:
+    """Return the end of a message if a row has one column of a pair: the names of the other ones."""
+    pairs = [(task.options.inputs.first, task.options.inputs.second) for task in tasks]
+    halves = [pair for pair in pairs if isinstance(record, Mapping) and len(record.keys() & set(pair)) == 1 and pair[1]]
+    missing = sorted({str(column) for pair in halves for column in pair if column not in record})
+    return f"; a pair needs both of its columns, and {', '.join(missing)} is missing" if missing else ""
 
 
 def _require_options(record: Record, tasks: Sequence[Task], place: str) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from polytask.errors import ConfigError, DataError, MissingExtra, OutputError, missing_extra, nearest
 from polytask.files import to_json
 from polytask.predict.spans import keep_in
+from polytask.regular import is_folder
 from polytask.tasks import Task
 from polytask.terms import OWN_TOKEN
 
@@ -194,6 +195,11 @@ def writing(out: Path | None, form: Form, columns: Mapping[str, Any], say: Calla
         writer.close()
         sys.stdout.flush()
         return
+    if is_folder(out):
+        raise OutputError(
+            f"{out}: is a folder, and the predictions for one file are written into a file; name one, such as "
+            f"{out / f'answers.{form}'}"
+        )
     WRITERS[form].require_packages()
     partial = partial_path(out)
     try:

@@ -16,11 +16,14 @@ from polytask.serving.options import ServeOptions
 
 # Limits on what does not depend on the model but takes time: tasks may be repeated, and columns empty.
 MOST_TASKS = MOST_COLUMNS = 1000
-UNFORMED = 'expected an object {"texts": [...], "tasks": [...]} with the header Content-Type: application/json'
+UNFORMED = 'expected an object {"texts": [...], "tasks": [...]}'
 KINDS = "a text, a list of two texts, or an object whose values are texts or lists of texts (columns)"
 _SPACE = re.compile(r"[ \t\n\r]*")
-# The first characters of JSON values other than objects, lists and texts.
-_OTHERS = frozenset("-0123456789tfnNI")
+# Kinds of JSON values by their first character.
+_NAMES = {
+    **{"[": "a list", "{": "an object", '"': "a text", "n": "null", "t": "true", "f": "false"},
+    **dict.fromkeys("-0123456789NI", "a number"),
+}
 # Reads the single value at a position, which is never an object or a list here.
 _DECODER: Any = json.JSONDecoder()
 _scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
@@ -55,8 +58,8 @@ def read_fields(body: bytes, readers: Mapping[str, Reader], options: ServeOption
     Raises RequestRefused and ValueError like `read_body`.
     """
     values = JsonValues(body.decode(json.detect_encoding(body), "surrogatepass"))
-    if values.next() in _OTHERS | {"[", '"'}:
-        raise RequestRefused(422, unformed)
+    if values.next() in _NAMES and values.next() != "{":
+        raise RequestRefused(422, f"found {_NAMES[values.next()]}; {unformed}")
     fields: dict[str, Any] = {}
     for key in values.names():
         if key not in readers:
@@ -118,8 +121,8 @@ class JsonValues:
 
     def refuse(self, place: str, expected: str) -> None:
         """Raise RequestRefused for a value of the wrong type, and JSONDecodeError if there is no value."""
-        if self.next() in _OTHERS | {"[", "{", '"'}:
-            raise RequestRefused(422, f"{place}: {expected}")
+        if self.next() in _NAMES:
+            raise RequestRefused(422, f"{place}: found {_NAMES[self.next()]}; {expected}")
         raise self.wrong("Expecting value")
 
     def wrong(self, message: str) -> json.JSONDecodeError:
@@ -144,7 +147,7 @@ class JsonValues:
 
 def _read_texts(values: JsonValues, options: ServeOptions) -> list[Any]:
     if values.next() != "[":
-        values.refuse("texts", "input should be a valid list")
+        values.refuse("texts", "expected a list")
     records: list[Any] = []
     for _ in values.items():
         if len(records) == options.max_texts:
@@ -200,12 +203,14 @@ def _read_tasks(values: JsonValues, options: ServeOptions) -> list[str] | None:
     if values.next() == "n":
         return values.scalar()
     if values.next() != "[":
-        values.refuse("tasks", "input should be a valid list")
+        values.refuse("tasks", "expected a list of names")
     names: list[str] = []
-    for name in values.texts("tasks", "input should be a valid string"):
+    for name in values.texts("tasks", "expected the name of a task"):
         if len(names) == MOST_TASKS:
             raise RequestRefused(422, f"tasks: found more than {MOST_TASKS}; at most {MOST_TASKS} a request")
         names.append(name)
+    if not names:
+        raise RequestRefused(422, "tasks: found an empty list; name a task, or leave out tasks for all of them")
     return names
 
 

@@ -223,7 +223,7 @@ def _read_id(values: JsonValues, options: ServeOptions) -> str:
 
 def _read_text(values: JsonValues, place: str) -> str:
     if values.next() != '"':
-        values.refuse(place, "input should be a valid string")
+        values.refuse(place, "expected a text")
     return clean(values.scalar())
 
 
@@ -245,7 +245,7 @@ def _read_parameters(values: JsonValues, place: str) -> Parameters:
 
 def _read_inputs(values: JsonValues, options: ServeOptions) -> list[_Tensor]:
     if values.next() != "[":
-        values.refuse("inputs", "input should be a valid list")
+        values.refuse("inputs", "expected a list")
     tensors: list[_Tensor] = []
     for _ in values.items():
         if len(tensors) == MOST_COLUMNS:
@@ -279,7 +279,7 @@ def _read_input(values: JsonValues, place: str, options: ServeOptions) -> _Tenso
 
 def _read_shape(values: JsonValues, place: str) -> list[int]:
     if values.next() != "[":
-        values.refuse(place, "input should be a valid list")
+        values.refuse(place, "expected a list")
     shape: list[int] = []
     for _ in values.items():
         if len(shape) == MOST_DIMENSIONS:
@@ -296,7 +296,7 @@ def _read_shape(values: JsonValues, place: str) -> list[int]:
 def _read_data(values: JsonValues, place: str, options: ServeOptions) -> list[str]:
     """Read the texts of [rows] or [rows, 1]: flat, or each in its own list."""
     if values.next() != "[":
-        values.refuse(place, "input should be a valid list")
+        values.refuse(place, "expected a list")
     texts: list[str] = []
     for index, _ in enumerate(values.items()):
         if index == options.max_texts:
@@ -319,7 +319,7 @@ def _read_data(values: JsonValues, place: str, options: ServeOptions) -> list[st
 def _read_outputs(values: JsonValues, options: ServeOptions) -> dict[str, bool | None] | None:
     del options
     if values.next() != "[":
-        values.refuse("outputs", "input should be a valid list")
+        values.refuse("outputs", "expected a list")
     outputs: dict[str, bool | None] = {}
     for index, _ in enumerate(values.items()):
         place = f"outputs[{index}]"

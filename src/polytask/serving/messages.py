@@ -65,6 +65,7 @@ class PredictResponse(BaseModel):
         "and end count Unicode code points"
     )
     truncated: list[bool] = Field(description="for each text, whether it was longer than the model reads")
+    empty: list[bool] = Field(description="for each text, whether it has no visible characters, so nothing was read")
 
 
 class TaskDescription(BaseModel):

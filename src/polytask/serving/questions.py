@@ -19,10 +19,7 @@ from polytask.serving.options import ServeOptions
 
 # Maximum number of values in all questions of a request, and their maximum nesting depth.
 MOST_VALUES, MOST_DEPTH = 10_000, 16
-UNASKED = (
-    'expected an object {"state": ..., "questions": {NAME: {"type": ..., "instructions": ..., "criteria": ...}}} with '
-    "the header Content-Type: application/json"
-)
+UNASKED = 'expected an object {"state": ..., "questions": {NAME: {"type": ..., "instructions": ..., "criteria": ...}}}'
 _PLACES = ("model", "state", "questions", "assets")
 
 Content: TypeAlias = str | dict[str, Any] | list[Any]
@@ -196,7 +193,7 @@ def _read_model(values: JsonValues, options: ServeOptions) -> str:
     del options
     with _at("model"):
         if values.next() != '"':
-            values.refuse("model", "input should be a valid string")
+            values.refuse("model", "expected a text")
         return clean(values.scalar())
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _Read = TypeVar("_Read")
 # Maximum bytes of a body that is parsed in the event loop; a larger one could block it for milliseconds.
 SMALL_BODY = 16_384
+# The first bytes of a gzip file.
+GZIP = b"\x1f\x8b"
 
 
 class Service:
@@ -172,12 +174,17 @@ class Service:
         """Read the JSON body of a request. Raises RequestRefused."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise RequestRefused(422, unformed)
+            header = f"the header Content-Type: {kind[:80]}" if kind else "no header Content-Type"
+            raise RequestRefused(422, f"found {header}; {unformed} with the header Content-Type: application/json")
         return await self.read_body(request, read)
 
     async def read_body(self, request: Request, read: Callable[[bytes, ServeOptions], _Read]) -> _Read:
         """Read the body of a request, a large one outside the event loop. Raises RequestRefused."""
         body = await request.body()
+        packing = request.headers.get("content-encoding", "").strip().lower() or "identity"
+        if packing != "identity" or body.startswith(GZIP):
+            kind = packing if packing != "identity" else "gzip"
+            raise RequestRefused(400, f"found a compressed body ({kind[:80]}); expected JSON that is not compressed")
         if len(body) <= SMALL_BODY:
             return read(body, self.options)
         return await self.in_thread(read, body, self.options)
@@ -335,4 +342,5 @@ def _characters(example: Example) -> int:
 def _content(answers: Sequence[TextPrediction]) -> dict[str, Any]:
     """Return the body of a response."""
     predictions = [answer.predictions for answer in answers]
-    return {"predictions": predictions, "truncated": [answer.truncated for answer in answers]}
+    flags = {"truncated": [answer.truncated for answer in answers], "empty": [answer.empty for answer in answers]}
+    return {"predictions": predictions, **flags}
