@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,12 +113,12 @@ def layer_states(model: MultiTaskModel, batch: Batch) -> Floats:
         Shape (layers, texts, width), with the texts in the original order of the batch's rows.
     """
     states: list[list[Tensor]] = [[] for _ in range(model.layers)]
-    hooks = [
-        level.register_forward_hook(
-            lambda _module, _given, output, layer_outputs=layer_outputs: layer_outputs.append(first_of(output))
-        )
-        for level, layer_outputs in zip(model.trunks[0].levels, states, strict=True)
-    ]
+
+    def keep(level: Any, _given: object, output: Any) -> None:  # noqa: ANN401
+        padded = level.holder.current.left(first_of(output))
+        states[model.trunks[0].levels.index(level)].append(padded.states)
+
+    hooks = [level.register_forward_hook(keep) for level in model.trunks[0].levels]
     model.eval()
     try:
         with torch.inference_mode():
