@@ -249,6 +249,7 @@ def _findings(
         for task, found in answers.items()
     }  # fmt: skip
     metrics = {task: judged[task].metric for task in tasks}
+    unequal = (arm.unequal.note(name) for name, arm in prepared.items() if arm.unequal)
     return Findings(
-        metrics, prepared, runs, answers, differences, merged.all_seeds, floor, (*notes, *merged.notes), folds
+        metrics, prepared, runs, answers, differences, merged.all_seeds, floor, (*unequal, *notes, *merged.notes), folds
     )
