@@ -17,6 +17,7 @@ from polytask.comparison.merging import (
     FEWEST_SEEDS,
     RECORD,
     MergedRuns,
+    StoredComparison,
     has_folds,
     is_damaged,
     is_of,
@@ -25,7 +26,7 @@ from polytask.comparison.merging import (
     read_earlier,
 )
 from polytask.comparison.predictions import read_predictions, require_answers_to
-from polytask.comparison.preparation import Prepared, fold_notes, prepare, short_notes
+from polytask.comparison.preparation import Prepared, data_of, fold_notes, prepare, short_notes
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -146,14 +147,18 @@ def compare(
         before = read_earlier(folder, checked, folds)
         included, variants = before.with_arms(requested, named)
         prepared = prepare(checked, included, variants, folds)
-        notes = [*open_comparison(folder, checked, folds), *(fold_notes(checked) if folds else ())]
+        data = data_of(prepared)
+        notes = [*open_comparison(folder, checked, folds, data), *(fold_notes(checked) if folds else ())]
+        if not before.is_on(data):
+            before = StoredComparison({}, ())
+            prepared = {name: arm for name, arm in prepared.items() if name in {BASELINE, *requested, *named}}
         notes += short_notes(_epochs_alone(prepared), checked.train)
         store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*requested, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
             runs = run_arms(merged.prepared, merged.seeds, store, jobs)
         findings = _findings(checked, merged, runs, folds, floor, notes)
-        record = to_json(findings, folder)
+        record = {**to_json(findings, folder), "data": data}
         write_json(folder / RECORD, record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], store.trained, store.reused,
@@ -196,19 +201,26 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     return seed_list
 
 
-def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
-    """Create the folder; return a note if it holds the comparison of another configuration, whose runs are kept."""
+def open_comparison(folder: Path, config: Config, folds: int, data: str) -> list[str]:
+    """Create the folder; return a note if it holds a comparison of another configuration or other rows, which is kept.
+
+    Args:
+        data: hash of the rows.
+    """
     other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
+    changed = not other and not read_earlier(folder, config, folds).is_on(data)
     damaged = next((name for name in (CONFIG, RECORD) if is_damaged(folder / name)), None) if other else None
-    kept = keep_other(folder) if other else None
+    kept = keep_other(folder) if other or changed else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be used as the folder of a comparison ({error})") from None
     write_json(folder / CONFIG, values_of(config))
+    addition = "" if kept is None else f", and its results are kept in {kept.name}"
+    if changed:
+        return [f"{folder} held a comparison on other data: the rows have changed since; its runs are kept{addition}"]
     if not other:
         return []
-    addition = "" if kept is None else f", and its results are kept in {kept.name}"
     if damaged is not None:
         return [f"{folder / damaged} was damaged, so earlier arms are not listed; their runs are kept{addition}"]
     return [f"{folder} held a comparison of another configuration, or with other folds; its runs are kept{addition}"]

@@ -56,7 +56,8 @@ class ArmModel:
     Attributes:
         label: name of its run folders.
         config: its configuration.
-        content: what determines its weights, in addition to the options.
+        data: hashes of the rows of each split.
+        content: what determines its weights, in addition to the options and the data.
         judged: scoring of each task.
         shares: whether any parameter is trained by several tasks.
         fold: fold of the training rows that it predicts instead of test rows; 0 for none.
@@ -64,6 +65,7 @@ class ArmModel:
 
     label: str
     config: Config
+    data: list[Any]
     content: tuple[Any, ...]
     judged: Mapping[str, TaskScoring]
     shares: bool
@@ -78,7 +80,8 @@ class ArmModel:
         values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A JSON object has no order, but the order of the tasks determines the initial weights of the heads.
-        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
+        options = {**values, "tasks": tasks, "encoder": None}
+        identity = key_of(options, list(tasks), teacher_ids, self.data, *self.content)[:12]
         return PlannedRun(self.label, identity, config, self.fold)
 
 
@@ -132,6 +135,11 @@ def prepare(
             f"--arms: found {', '.join(prepared)}, but none of them shares anything; add global, or another that does"
         )
     return prepared
+
+
+def data_of(prepared: Mapping[str, Prepared]) -> str:
+    """Return a hash of the rows that the single models read, which are those of the configuration."""
+    return key_of([part.data for part in prepared[BASELINE].parts])
 
 
 def short_notes(alone: Mapping[str, float], train: TrainOptions) -> list[str]:
@@ -198,7 +206,7 @@ def _assembled_once(label: str, config: Config, models: dict[str, tuple[ArmModel
         assembly = assemble(config)
         models[key] = part_of(label, assembly), planned(assembly)
     model, budget = models[key]
-    return ArmModel(label, config, model.content, model.judged, model.shares), budget
+    return replace(model, label=label, config=config), budget
 
 
 def part_of(label: str, assembly: Assembly) -> ArmModel:
@@ -210,8 +218,9 @@ def part_of(label: str, assembly: Assembly) -> ArmModel:
         for table in split_tables
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
-    content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
-    return ArmModel(label, assembly.config, content, judged_by(assembly), bool(sharing_tasks(assembly.model)))
+    content = (_encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
+    shares = bool(sharing_tasks(assembly.model))
+    return ArmModel(label, assembly.config, digests, content, judged_by(assembly), shares)
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401
