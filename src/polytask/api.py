@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -21,6 +22,7 @@ from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
+from polytask.inputs import folder_of
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
@@ -149,7 +151,7 @@ class Evaluation(Result):
 
 
 def evaluate(
-    model: str | Path | Model,
+    model: str | PathLike[str] | Model | Run,
     data: Rows | Mapping[str, Rows],
     *,
     tasks: Sequence[str] | None = None,
@@ -159,7 +161,7 @@ def evaluate(
     """Score a model on new labelled rows, with the 95 % interval of each score.
 
     Args:
-        model: a run's folder, a model folder, or a loaded model.
+        model: a run or its folder, a model folder, or a loaded model.
         data: a file or rows for all tasks; or a mapping from task to file or rows, in which "all" covers the tasks that
             it does not name.
         tasks: the tasks to score; all by default.
@@ -168,10 +170,17 @@ def evaluate(
 
     Raises DataError if rows cannot be read, or none of them has a label.
     """
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = _loaded(model)
     answered = _answer_labelled(loaded, data, tasks, long, files)
     metrics = {name: loaded.tasks[name].metric for name in answered.answers}
     return Evaluation(answered.scores, answered.intervals, metrics, answered.rows, answered.notes)
+
+
+def _loaded(model: str | PathLike[str] | Model | Run) -> Model:
+    """Return the model of a folder, or one in memory."""
+    if isinstance(model, Run):
+        return model.model
+    return model if isinstance(model, Model) else load(folder_of(model, "model"))
 
 
 def _require_labels_as_read(task: Task) -> None:
@@ -276,7 +285,7 @@ def _notes_without_labels(tables: Sequence[DataTable]) -> list[DataWarning]:
 
 
 def answer_files(
-    model: str | Path | Model,
+    model: str | PathLike[str] | Model | Run,
     data: Rows | Mapping[str, Rows],
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
@@ -286,7 +295,7 @@ def answer_files(
 
     Raises DataError if no row has a label.
     """
-    answered = _answer_labelled(model if isinstance(model, Model) else load(model), data, tasks, long, files)
+    answered = _answer_labelled(_loaded(model), data, tasks, long, files)
     return answered.scorer, dict(answered.answers)
 
 

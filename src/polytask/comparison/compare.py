@@ -158,7 +158,7 @@ def compare(
         with ray_session() if ray else nullcontext():
             runs = run_arms(merged.prepared, merged.seeds, store, jobs)
         findings = _findings(checked, merged, runs, folds, floor, notes)
-        record = {**to_json(findings, folder), "data": data}
+        record: dict[str, Any] = {**to_json(findings, folder), "data": data}
         write_json(folder / RECORD, record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], store.trained, store.reused,
