@@ -22,7 +22,7 @@ from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
-from polytask.inputs import folder_of
+from polytask.inputs import folder_of, functions_in, names_in, texts_in
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
@@ -51,6 +51,7 @@ def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Return a checked configuration from a file, a mapping, or a configuration. Raises ConfigError."""
+    overrides = texts_in(overrides, "overrides", "train.epochs=1")
     if isinstance(config, str | Path):
         return load_config(Path(config), overrides)
     if isinstance(config, Config) and not overrides:
@@ -72,7 +73,7 @@ def train(
     balance: BalanceOptions | Mapping[str, Any] | None = None,
     schedule: ScheduleOptions | Mapping[str, Any] | None = None,
     sharing: SharingOptions | Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
 ) -> Run:
     """Train one model for all tasks of a configuration.
 
@@ -103,7 +104,7 @@ def train(
             run lasts, no other run can write into the folder.
         overrides: changes to the configuration, such as "train.epochs=1".
         balance, schedule, sharing: replace those sections: options, or mappings of the same shape.
-        callbacks: functions to call with the name, the step and the values of every event of the run.
+        callbacks: functions, or one, to call with the name, the step and the values of every event of the run.
 
     Raises:
         UserError: the input is invalid; nothing has been trained.
@@ -111,12 +112,13 @@ def train(
         Interrupted: training was stopped by Ctrl-C, after saving; if that was after the last step, the run is complete,
             and is an attribute of the error.
     """
+    functions = functions_in(callbacks, "callbacks")
     sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
     checked = with_sections(as_config(config, overrides), sections)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world, ExitStack() as stack:
         assembly = assemble_together(checked, folder, world, stack, assemble, resume=resume)
-        return run_assembly(assembly, world, folder, resume=resume, callbacks=callbacks)
+        return run_assembly(assembly, world, folder, resume=resume, callbacks=functions)
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,7 +166,7 @@ def evaluate(
         model: a run or its folder, a model folder, or a loaded model.
         data: a file or rows for all tasks; or a mapping from task to file or rows, in which "all" covers the tasks that
             it does not name.
-        tasks: the tasks to score; all by default.
+        tasks: the tasks to score, as a list or as a text with commas; all by default.
         long: how to handle a text that is longer than the model reads: "truncate" or "windows".
         files: format of the files, with the same options as next to the paths in a configuration: {"separator": ";"}.
 
@@ -256,7 +258,7 @@ def _chosen_tasks(model: Model, tasks: Sequence[str] | None, given: Iterable[str
     Args:
         given: names with rows: those of tasks, or "all".
     """
-    chosen = list(model.tasks if tasks is None else tasks)
+    chosen = list(model.tasks) if tasks is None else names_in(tasks, "tasks")
     for name in (*chosen, *(key for key in given if key != "all")):
         if name not in model.tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, model.tasks)}")

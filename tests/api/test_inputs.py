@@ -1,4 +1,4 @@
-"""What the functions of the package accept in the place of a folder."""
+"""What the functions of the package accept in the place of a folder, of a list of names, and of functions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import polytask as pt
+from polytask.comparison.compare import requested_arms
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,46 @@ def test_a_model_is_no_folder(run: pt.Run, tmp_path: Path) -> None:
         if name not in ("evaluate", "serve"):
             with pytest.raises(pt.ConfigError, match=r"a value of type Model; expected.*model.save\(FOLDER\)"):
                 CALLS[name](run.model, tmp_path)
+
+
+def test_one_text_is_a_list_of_names(run: pt.Run, tmp_path: Path) -> None:
+    assert run.model.predict(TEXTS, tasks="topic") == run.model.predict(TEXTS, tasks=["topic"])
+    assert list(run.model.predict(TEXTS, tasks="topic, sentiment")[0]) == ["topic", "sentiment"]
+    assert list(pt.evaluate(run, ROWS, tasks="sentiment").scores) == ["sentiment"]
+    pt.export(run, tmp_path / "exported", tasks="topic,sentiment")
+    assert set(pt.load(tmp_path / "exported").tasks) == {"topic", "sentiment"}
+    columns = pt.BatchPredictor(run, tasks="topic", keep="text")({"text": TEXTS, "id": [1, 2]})
+    assert {name.split(".")[1] for name in columns if "." in name} == {"topic"}
+    assert "id" not in columns
+    with pytest.raises(pt.ConfigError, match="tasks: found 'topics'; .*did you mean 'topic'"):
+        run.model.predict(TEXTS, tasks="topics")
+
+
+def test_one_text_is_a_list_of_overrides_and_of_arms(job: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    values = job(rows=24)
+    assert pt.check(values, overrides="train.max_steps=3").config.train.max_steps == 3
+    assert requested_arms("single,global", {"low": "a=1"}) == (["single", "global"], {"low": ["a=1"]})
+    assert requested_arms(None, {}, "a=1,2") == (["single"], {"a-1": ["a=1"], "a-2": ["a=2"]})
+    wrong: dict[str, Any] = {
+        "overrides: found a value of type dict; expected a list of texts": {"overrides": {"train.epochs": 1}},
+        "overrides: found 3; expected": {"overrides": 3},
+        "arms: found 1 among them; expected a list of names": {"arms": [1]},
+        "seeds: found '1,2'; expected a number of seeds": {"seeds": "1,2"},
+    }
+    for told, options in wrong.items():
+        with pytest.raises(pt.ConfigError, match=told):
+            pt.compare(values, tmp_path / "out", **options)
+    with pytest.raises(pt.ConfigError, match="found 1 source; name two or more"):
+        pt.compose("run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_callback_may_be_one_function(job: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    events: list[str] = []
+    pt.train(job(rows=24, max_steps=1), callbacks=lambda event, step, values: events.append(event))
+    assert {"start", "evaluation"} <= set(events)
+    wrong: dict[str, Any] = {"callbacks: found 3;": 3, "callbacks: found 'f' among them; expected a list of": ["f"]}
+    for told, callbacks in wrong.items():
+        with pytest.raises(pt.ConfigError, match=told):
+            pt.train(job(rows=24), tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()

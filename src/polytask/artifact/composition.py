@@ -11,7 +11,7 @@ from polytask.artifact.folder import Bundle, load_bundle, save_bundle
 from polytask.artifact.pruning import pruned
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, OutputError
-from polytask.inputs import folder_of
+from polytask.inputs import folder_of, folders_in
 from polytask.model.composition import composed
 from polytask.regular import is_there
 from polytask.tasks import Task, head_specs
@@ -41,9 +41,10 @@ def compose(sources: Sequence[str | PathLike[str]], out: str | PathLike[str]) ->
     folder = folder_of(out, "out")
     if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
-    if len(sources) < 2:
-        raise ConfigError(f"found {len(sources)} source; name two or more model folders: FOLDER or FOLDER:task,task")
-    named = [_read(fspath(folder_of(source, "sources"))) for source in sources]
+    folders = folders_in(sources, "sources")
+    if len(folders) < 2:
+        raise ConfigError(f"found {len(folders)} source; name two or more model folders: FOLDER or FOLDER:task,task")
+    named = [_read(fspath(folder_of(source, "sources"))) for source in folders]
     _require_own_names(named)
     for name, bundle in named[1:]:
         _require_alike(*named[0], name, bundle)

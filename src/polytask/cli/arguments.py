@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from polytask.errors import UserError, nearest
+from polytask.inputs import split_names
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -102,11 +103,6 @@ def load_model(folder: Path, device: str, precision: str | None) -> Model:
     from polytask.terms import Precision
 
     return load(folder, device, cast("Precision | None", precision))
-
-
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated list of names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def read_files(items: Iterable[str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from polytask.cli.arguments import (
     read_files,
     read_long,
     read_written,
-    split_names,
     with_options,
 )
 from polytask.cli.many_files import are_many, read_folder
+from polytask.inputs import split_names
 from polytask.serving.options import ServeOptions
 
 if TYPE_CHECKING:

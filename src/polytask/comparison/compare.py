@@ -34,6 +34,7 @@ from polytask.config import Config, values_of
 from polytask.config.row_files import with_row_files
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
+from polytask.inputs import names_in, texts_in
 from polytask.lock import locked
 from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.regular import is_file
@@ -111,9 +112,10 @@ def compare(
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the comparison; complete runs in it are not trained again.
-        arms: single, global, config, independent, pairs, distill, or names of `named`. `single` is always included, and
-            so are arms and seeds that an earlier comparison of the same configuration completed in `out`. By default
-            single, global and config; with a grid or a file of arms, single and these.
+        arms: single, global, config, independent, pairs, distill, or names of `named`, as a list or as a text with
+            commas. `single` is always included, and so are arms and seeds that an earlier comparison of the same
+            configuration completed in `out`. By default single, global and config; with a grid or a file of arms,
+            single and these.
         named: variants of the configuration by name, each a list of overrides such as "sharing.shared_layers=3".
         grid: values of options by path; every combination is an arm.
         arms_file: YAML file with the options of each arm by name.
@@ -173,7 +175,7 @@ def requested_arms(
     arms_file: str | Path | None = None,
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
     """Return the names of the requested arms, and the overrides of the variants among them. Raises ConfigError."""
-    axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(grid or ())
+    axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(texts_in(grid or (), "grid", "train.epochs=1,2"))
     file = None if arms_file is None else read_arms_file(Path(arms_file))
     sources = (("--arm", named), ("--grid", grid_arms(axes)), ("--arms-file", {} if file is None else file.named))
     variants: dict[str, Sequence[str]] = {}
@@ -182,14 +184,16 @@ def requested_arms(
             if name in variants:
                 options = [option for option, arms_of_option in sources if name in arms_of_option]
                 raise ConfigError(f"{' and '.join(options)}: both define an arm {name!r}; rename one of them")
-            variants[name] = overrides
+            variants[name] = texts_in(overrides, f"named: {name}", "train.epochs=1")
     default = (BASELINE, "global", "config") if not axes and file is None else (BASELINE,)
-    chosen = list(default if arms is None else arms)
+    chosen = list(default) if arms is None else names_in(arms, "arms")
     return [*chosen, *(name for name in (file.built_in if file else ()) if name not in chosen)], variants
 
 
 def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     """Return the seeds. Raises ConfigError for fewer than two, which give no variance over seeds."""
+    if isinstance(seeds, str):
+        raise ConfigError(f"seeds: found {seeds[:100]!r}; expected a number of seeds, or a list of whole numbers")
     seed_list = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
     if len(set(seed_list)) != len(seed_list):
         raise ConfigError(f"--seeds: found {', '.join(map(str, seed_list))}; list a seed once")

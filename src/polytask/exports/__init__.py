@@ -18,7 +18,7 @@ from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
 from polytask.exports.sentence_transformers import SentenceTransformersExport
 from polytask.exports.triton import TritonExport
-from polytask.inputs import folder_of
+from polytask.inputs import folder_of, names_in
 from polytask.registry import Table
 from polytask.regular import is_file, is_there
 
@@ -48,7 +48,7 @@ def export(
         model: a model folder, the folder of a run, or a run that was written into one.
         out: the folder to write, which must not exist yet.
         to: a name in the table EXPORTS.
-        tasks: names of the tasks to export; all by default.
+        tasks: names of the tasks to export, as a list or as a text with commas; all by default.
         options: options of the exporter.
 
     Raises:
@@ -57,6 +57,7 @@ def export(
         OutputError: `out` exists, cannot be written, or cannot be uploaded (in this case it has been written).
     """
     source, folder = folder_of(model, "model"), folder_of(out, "out")
+    names = None if tasks is None else names_in(tasks, "tasks")
     exporter = exporter_of(to, _with_run(source, options))
     if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
@@ -64,7 +65,7 @@ def export(
     from polytask.artifact.pruning import pruned
 
     bundle = load_bundle(source)
-    exported = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    exported = exporter.write(bundle if names is None else pruned(bundle, names), folder)
     if exporter.push is None:
         return exported
     from polytask.exports.push import push
