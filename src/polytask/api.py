@@ -52,6 +52,12 @@ def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Return a checked configuration from a file, a mapping, or a configuration. Raises ConfigError."""
     overrides = texts_in(overrides, "overrides", "train.epochs=1")
+    if isinstance(config, str) and ("\n" in config or config.lstrip().startswith("{")):
+        start = config.strip().partition("\n")[0][:60]
+        raise ConfigError(
+            f"config: found a text that begins with {start!r}; expected the path of a YAML file, or a mapping such as "
+            "yaml.safe_load returns for this text"
+        )
     if isinstance(config, str | Path):
         return load_config(Path(config), overrides)
     if isinstance(config, Config) and not overrides:

@@ -117,3 +117,12 @@ def test_a_callback_may_be_one_function(job: Callable[..., dict[str, Any]], tmp_
         with pytest.raises(pt.ConfigError, match=told):
             pt.train(job(rows=24), tmp_path / "run", callbacks=callbacks)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["encoder: tiny\ntasks:\n  a: {}\n" * 50, "{encoder: tiny, tasks: {a: {}}}"])
+def test_the_text_of_a_configuration_is_not_taken_for_a_path(text: str) -> None:
+    with pytest.raises(
+        pt.ConfigError, match="config: found a text that begins with .*expected the path of a YAML"
+    ) as told:
+        pt.check(text)
+    assert len(str(told.value)) < 250
