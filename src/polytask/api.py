@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -21,6 +22,7 @@ from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError, ModelError, UserError, nearest
 from polytask.evaluation.scoring import Scorer, TaskPredictions
 from polytask.files import read_json
+from polytask.inputs import folder_of, functions_in, texts_in
 from polytask.model.device import choose_device
 from polytask.options import DataOptions, LabelledFileOptions, Options, read_file_options
 from polytask.predict.load import load
@@ -49,6 +51,13 @@ def with_sections(config: Config, sections: Mapping[str, Options | Mapping[str, 
 
 def as_config(config: str | Path | Config | Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Return a checked configuration from a file, a mapping, or a configuration. Raises ConfigError."""
+    overrides = texts_in(overrides, "overrides", "train.epochs=1")
+    if isinstance(config, str) and ("\n" in config or config.lstrip().startswith("{")):
+        start = config.strip().partition("\n")[0][:60]
+        raise ConfigError(
+            f"config: found a text that begins with {start!r}; expected the path of a YAML file, or a mapping such as "
+            "yaml.safe_load returns for this text"
+        )
     if isinstance(config, str | Path):
         return load_config(Path(config), overrides)
     if isinstance(config, Config) and not overrides:
@@ -70,7 +79,7 @@ def train(
     balance: BalanceOptions | Mapping[str, Any] | None = None,
     schedule: ScheduleOptions | Mapping[str, Any] | None = None,
     sharing: SharingOptions | Mapping[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
 ) -> Run:
     """Train one model for all tasks of a configuration.
 
@@ -101,7 +110,7 @@ def train(
             run lasts, no other run can write into the folder.
         overrides: changes to the configuration, such as "train.epochs=1".
         balance, schedule, sharing: replace those sections: options, or mappings of the same shape.
-        callbacks: functions to call with the name, the step and the values of every event of the run.
+        callbacks: functions, or one, to call with the name, the step and the values of every event of the run.
 
     Raises:
         UserError: the input is invalid; nothing has been trained.
@@ -109,12 +118,13 @@ def train(
         Interrupted: training was stopped by Ctrl-C, after saving; if that was after the last step, the run is complete,
             and is an attribute of the error.
     """
+    functions = functions_in(callbacks, "callbacks")
     sections = {"balance": balance, "schedule": schedule, "sharing": sharing}
     checked = with_sections(as_config(config, overrides), sections)
     folder = None if out is None else Path(out)
     with join_world(choose_device(checked.train.device)) as world, ExitStack() as stack:
         assembly = assemble_together(checked, folder, world, stack, assemble, resume=resume)
-        return run_assembly(assembly, world, folder, resume=resume, callbacks=callbacks)
+        return run_assembly(assembly, world, folder, resume=resume, callbacks=functions)
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +159,7 @@ class Evaluation(Result):
 
 
 def evaluate(
-    model: str | Path | Model,
+    model: str | PathLike[str] | Model | Run,
     data: Rows | Mapping[str, Rows],
     *,
     tasks: Sequence[str] | None = None,
@@ -159,19 +169,26 @@ def evaluate(
     """Score a model on new labelled rows, with the 95 % interval of each score.
 
     Args:
-        model: a run's folder, a model folder, or a loaded model.
+        model: a run or its folder, a model folder, or a loaded model.
         data: a file or rows for all tasks; or a mapping from task to file or rows, in which "all" covers the tasks that
             it does not name.
-        tasks: the tasks to score; all by default.
+        tasks: the tasks to score, as a list or as a text with commas; all by default.
         long: how to handle a text that is longer than the model reads: "truncate" or "windows".
         files: format of the files, with the same options as next to the paths in a configuration: {"separator": ";"}.
 
     Raises DataError if rows cannot be read, or none of them has a label.
     """
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = _loaded(model)
     answered = _answer_labelled(loaded, data, tasks, long, files)
     metrics = {name: loaded.tasks[name].metric for name in answered.answers}
     return Evaluation(answered.scores, answered.intervals, metrics, answered.rows, answered.notes)
+
+
+def _loaded(model: str | PathLike[str] | Model | Run) -> Model:
+    """Return the model of a folder, or one in memory."""
+    if isinstance(model, Run):
+        return model.model
+    return model if isinstance(model, Model) else load(folder_of(model, "model"))
 
 
 def _require_labels_as_read(task: Task) -> None:
@@ -301,7 +318,7 @@ def _notes_without_labels(tables: Sequence[DataTable]) -> list[DataWarning]:
 
 
 def answer_files(
-    model: str | Path | Model,
+    model: str | PathLike[str] | Model | Run,
     data: Rows | Mapping[str, Rows],
     tasks: Sequence[str] | None = None,
     long: Long = "truncate",
@@ -311,7 +328,7 @@ def answer_files(
 
     Raises DataError if no row has a label.
     """
-    answered = _answer_labelled(model if isinstance(model, Model) else load(model), data, tasks, long, files)
+    answered = _answer_labelled(_loaded(model), data, tasks, long, files)
     return answered.scorer, dict(answered.answers)
 
 

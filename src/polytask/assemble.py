@@ -34,6 +34,7 @@ from polytask.model.multitask import MultiTaskModel
 from polytask.model.parameters import sharing_tasks
 from polytask.on_encoder import decoder_choices, encoder_notes, on_encoder, require_one_set
 from polytask.schedule import Workload, require_reachable, resolve_proportions, waves, without_rows
+from polytask.sharing.sharing import built
 from polytask.tasks import TASKS, Task, head_specs, require_readable
 from polytask.tasks.alike import require_shareable
 from polytask.teacher_file import FileTeacher
@@ -81,7 +82,7 @@ def assemble(config: Config) -> Assembly:
         raise ConfigError(
             f"max_tokens: found {config.max_tokens}, but {config.encoder} reads at most {backbone.longest} tokens"
         )
-    sharing = config.sharing.build(list(config.tasks), backbone.layers)
+    sharing = built(config.sharing, list(config.tasks), backbone.layers)
     tables = replace(tables, tasks=on_encoder(tables.tasks, backbone.config))
     heads = head_specs(tables.tasks)
     require_shareable(sharing.heads, tables.tasks, heads)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,7 +42,7 @@ Mode: TypeAlias = Literal["frozen", "joint"]
 
 
 def extend(
-    model: str | Path,
+    model: str | PathLike[str],
     config: str | Path | Config | Mapping[str, Any],
     out: str | Path | None = None,
     *,
@@ -52,7 +53,7 @@ def extend(
     """Add the tasks of a configuration to a trained model, and return the run.
 
     Args:
-        model: a run's folder or a model folder; it is not changed.
+        model: a run that was written into a folder, its folder, or a model folder; it is not changed.
         config: the new tasks with their rows; with "joint" also old tasks with rows, which are replayed, or old tasks
             alone, which continue to train.
         out: folder of the new run; without it nothing is written.

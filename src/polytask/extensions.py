@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from polytask.errors import ConfigError, UserError
+from polytask.inputs import names_in
 from polytask.registry import allow, importing
 from polytask.regular import is_file, is_folder
 
@@ -38,7 +39,7 @@ def import_extensions(names: Iterable[str], base: Path | None = None, place: str
 
     Raises ConfigError for an invalid name, a missing module, and a module that fails.
     """
-    for name in names:
+    for name in names_in(names, place):
         if name in _done:
             continue
         require_module_name(name, place)

@@ -69,6 +69,15 @@ class Run(Result):
     stages: list[dict[str, Any]]
     before: dict[str, Scores] = field(default_factory=dict[str, Scores])
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run can be passed where a folder is expected. Raises ConfigError without one."""
+        if self.folder is None:
+            raise ConfigError(
+                "found a run that was kept in memory, where a folder is expected; write its model with "
+                "run.model.save(FOLDER), or train with a folder"
+            )
+        return str(self.folder)
+
     def summary(self) -> str:
         split = "test" if "test" in self.scores else "dev"
         metrics = {name: task.metric for name, task in self.model.tasks.items()}

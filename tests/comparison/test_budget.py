@@ -10,7 +10,9 @@ import pytest
 
 import polytask
 from polytask.comparison.budget import planned
-from polytask.comparison.preparation import short_notes
+from polytask.comparison.preparation import prepare, short_notes
+from polytask.comparison.unequal import RowPlan, unequal_rows
+from polytask.config import validate
 from polytask.errors import ConfigError
 from polytask.training.options import TrainOptions
 
@@ -41,3 +43,55 @@ def test_tasks_that_a_short_run_does_not_reach_are_named(
     if missed:
         with pytest.raises(ConfigError, match=f"tasks.{missed[0]}: nothing to compare: the run of 2 steps ends before"):
             polytask.compare(values, tmp_path / "out")
+
+
+def test_an_arm_with_another_budget_is_named_wherever_it_counts(
+    job: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    values = job(rows=48, epochs=2, batch_size=8)
+    del values["tasks"]["entities"]
+    found = polytask.compare(values, tmp_path / "out", arms=["global"], seeds=2, named={"short": ["train.epochs=1"]})
+    note, *others = found.record["notes"]
+    assert note.startswith("short does not have the budget of the single models")
+    assert others == []
+    for task, result in found.tasks.items():
+        single, joint, short = (found.arms[arm]["exposure"][task] for arm in ("single", "global", "short"))
+        assert abs(single - joint) <= 8 < single - short
+        assert f"{task} {short} instead of {single}" in note
+        assert result["sentence"].endswith(f"; short trains on {short} rows of {task}, its single model on {single}")
+    assert found.reason.endswith("; the budget of short is not that of the single models, see the notes")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("override", "unequal"),
+    [
+        ("schedule.proportions=uniform", False),
+        ("schedule.proportions={sentiment: 3, topic: 1, entities: 1}", False),
+        ("schedule.strategy=sequential", False),
+        ("schedule={strategy: dynamic, policy: bandit}", False),
+        ("sharing.strategy=independent", False),
+        ("train.batch_size=7", False),
+        ("train.patience=1", False),
+        ("train.epochs=4", True),
+        ("train.max_steps=4", True),
+    ],
+)
+def test_only_another_number_of_rows_is_another_budget(
+    override: str, unequal: bool, shared: bool, job: Callable[..., dict[str, Any]]
+) -> None:
+    config = validate(job(rows=60, shared=shared, epochs=2, batch_size=5))
+    prepared = prepare(config, ["global"], {"arm": [override]})
+    assert {name: set(arm.unequal) for name, arm in prepared.items()} == {
+        "single": set(), "global": set(), "arm": set(config.tasks) if unequal else set(),
+    }  # fmt: skip
+
+
+def test_a_shorter_arm_is_found_whatever_its_schedule() -> None:
+    joint, alone = RowPlan({"a": 1000, "b": 20}, 1020, 10, 1), {"a": 1000, "b": 20}
+    uniform = RowPlan({"a": 510, "b": 510}, 1020, 10, 1)
+    shorter = RowPlan({"a": 255, "b": 255}, 510, 10, 1)
+    assert unequal_rows(uniform, joint, alone, same_schedule=False) == {}
+    assert unequal_rows(shorter, joint, alone, same_schedule=False) == {"a": (255, 1000), "b": (255, 20)}
+    fewer = RowPlan({"a": 1000, "b": 5}, 1020, 10, 1)
+    assert unequal_rows(fewer, joint, alone, same_schedule=True) == {"b": (5, 20)}

@@ -415,6 +415,24 @@ def test_a_folder_of_another_configuration_is_said_to_be_one(done: Done, tmp_pat
     assert found.trained == 6
 
 
+def test_the_record_of_a_comparison_on_other_rows_is_kept(job: Job, tmp_path: Path) -> None:
+    values, out = two_tasks(job), tmp_path / "out"
+    before = polytask.compare(values, out, arms=["global"], seeds=2, named=ARM)
+    path = Path(values["tasks"]["topic"]["data"]["train"])
+    path.write_text(path.read_text("utf-8").replace('"text": "', '"text": "Well, ', 1), "utf-8")
+    found = polytask.compare(values, out, arms=["global"], seeds=2)
+    (kept,) = out.glob("comparison-*.json")
+    assert json.loads(kept.read_text("utf-8")) == before.record
+    assert found.record["notes"] == [
+        f"{out} held a comparison on other data: the rows have changed since; its runs are kept, and its results are "
+        f"kept in {kept.name}"
+    ]
+    assert (list(found.arms), found.trained) == (["single", "global"], 6)
+    again = polytask.compare(values, out, arms=["global"], seeds=2)
+    assert (again.record["notes"], again.trained) == ([], 0)
+    assert list(out.glob("comparison-*.json")) == [kept]
+
+
 def test_a_variant_may_change_strategy_though_the_first_had_options(job: Job) -> None:
     values = {**two_tasks(job), "sharing": {"strategy": "global", "share_heads": []}}
     config = validate(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from polytask.artifact.folder import Bundle, load_bundle, save_bundle
 from polytask.artifact.pruning import pruned
 from polytask.data.tokens import Tokenization
 from polytask.errors import ConfigError, OutputError
+from polytask.inputs import folder_of, folders_in
 from polytask.model.composition import composed
 from polytask.regular import is_there
 from polytask.tasks import Task, head_specs
@@ -21,13 +23,13 @@ _NO_MATTER = frozenset(
 )  # fmt: skip
 
 
-def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
+def compose(sources: Sequence[str | PathLike[str]], out: str | PathLike[str]) -> Path:
     """Write one model folder with the tasks of several; each task's answers stay exactly the same.
 
     Parts with equal weights, such as a frozen trunk shared by two extensions, are stored and run once.
 
     Args:
-        sources: folders of models or runs; `FOLDER:task,task` takes some of the tasks.
+        sources: folders of models or runs, or runs; `FOLDER:task,task` takes some of the tasks.
         out: the folder to write, which must not exist yet.
 
     Raises:
@@ -36,12 +38,13 @@ def compose(sources: Sequence[str | Path], out: str | Path) -> Path:
         ModelError: if a source cannot be loaded.
         OutputError: if `out` exists, or cannot be written.
     """
-    folder = Path(out)
+    folder = folder_of(out, "out")
     if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
-    if len(sources) < 2:
-        raise ConfigError(f"found {len(sources)} source; name two or more model folders: FOLDER or FOLDER:task,task")
-    named = [_read(str(source)) for source in sources]
+    folders = folders_in(sources, "sources")
+    if len(folders) < 2:
+        raise ConfigError(f"found {len(folders)} source; name two or more model folders: FOLDER or FOLDER:task,task")
+    named = [_read(fspath(folder_of(source, "sources"))) for source in folders]
     _require_own_names(named)
     for name, bundle in named[1:]:
         _require_alike(*named[0], name, bundle)

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,6 +18,7 @@ from polytask.errors import ConfigError, ModelError, nearest
 from polytask.extensions import import_allowed, require_imported
 from polytask.files import new_folder, reason, write_json
 from polytask.heads import POOLINGS
+from polytask.inputs import folder_of
 from polytask.regular import is_file, is_folder, is_there, read_text
 from polytask.tasks import METRICS, TASKS, Task, require_readable
 from polytask.tasks.cells import brief
@@ -112,9 +114,9 @@ def extensions_of(tasks: Mapping[str, Task]) -> set[str]:
     return {module for module in modules if module is not None}
 
 
-def model_folder(path: str | Path) -> Path:
-    """Return the model folder of a path, which may be the folder of a run."""
-    folder = Path(path)
+def model_folder(path: str | PathLike[str]) -> Path:
+    """Return the model folder of a path, which may be the folder of a run. Raises ConfigError if it is no path."""
+    folder = folder_of(path, "model")
     inner = folder / "model"
     return inner if is_folder(inner) and not is_file(folder / FILE) else folder
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polytask.errors import ConfigError
+from polytask.errors import ConfigError, TrainingError
+from polytask.inputs import describe
 from polytask.options import Options
 
 if TYPE_CHECKING:
@@ -242,9 +243,8 @@ class Balancer:
         with _drawing(self._seed, self._step):
             known = tuple(self._tasks.index(names[index]) for index in indices)
             class_errors = () if errors is None else tuple(errors[names[index]] for index in indices)
-            weights = self._core.weigh(
-                Statistic(values[indices], settled, counts[indices], known, own[indices], class_errors)
-            )
+            statistic = Statistic(values[indices], settled, counts[indices], known, own[indices], class_errors)
+            weights = self._checked(self._core.weigh(statistic), len(indices))
         self._weighed = True
         return plain | dict(zip((names[index] for index in indices), self._scaled(weights), strict=True))
 
@@ -266,6 +266,20 @@ class Balancer:
         """Minimum number of tasks in a step."""
         return len(self._tasks) if self.options.every_task else 2
 
+    def _checked(self, weights: Any, count: int) -> Floats:  # noqa: ANN401
+        """Return a method's weights as an array. Raises TrainingError unless there is a usable number for each task."""
+        array = np.array(np.nan)
+        with suppress(TypeError, ValueError):
+            array = np.asarray(weights, np.float64)
+        if array.shape == (count,) and np.isfinite(array).all() and (self.options.scale != "direction" or array.sum()):
+            return array
+        shown = ", ".join(f"{weight:g}" for weight in array[:10]) if array.ndim == 1 else describe(weights)
+        direction = ", whose sum is not 0" if self.options.scale == "direction" else ""
+        raise TrainingError(
+            f"balance.method: {self.options.method}: weigh returned {shown or 'nothing'}; expected {count} finite "
+            f"numbers, one for each task of the step{direction}"
+        )
+
     def _scaled(self, weights: Floats) -> list[float]:
         if self.options.scale == "own":
             return weights.tolist()
@@ -281,7 +295,14 @@ class Balancer:
             return gradients.sum(0)
         assert isinstance(self._core, Aggregator)
         with _drawing(self._seed, self._step, gradients.device):
-            gradient = self._core.aggregate(gradients)
+            gradient: Any = self._core.aggregate(gradients)
+        shape, expected = getattr(gradient, "shape", None), gradients.shape[1:]
+        if shape != expected:
+            shown = describe(gradient) if shape is None else f"a value of shape {tuple(shape)}"
+            raise TrainingError(
+                f"balance.method: {self.options.method}: aggregate returned {shown}; expected a tensor of shape "
+                f"{tuple(expected)}"
+            )
         return gradient * len(gradients) if self.options.scale == "mean" else gradient
 
     def after(self, losses: Mapping[str, float]) -> None:

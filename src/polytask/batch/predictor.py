@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from polytask.batch.answering import RowPredictor
 from polytask.data.windows import Long
 from polytask.errors import ConfigError, DataError
+from polytask.inputs import folder_of, names_in, texts_in
 from polytask.predict.columns import Columns
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
@@ -36,8 +37,8 @@ class BatchPredictor:
     {"id": array([7]), "text": ..., "predictions.sentiment.label": array(["positive"], dtype=object), ...}
 
     Args:
-        model: a model folder, or the folder of a run; every machine needs it at this path.
-        tasks: names of the tasks; all by default.
+        model: a model folder, a run or its folder; every machine needs it at this path.
+        tasks: names of the tasks, as a list or as a text with commas; all by default.
         long: as for `Model.predict`.
         text: column of the text, or the two columns of a pair; by default those of the tasks.
         keep: columns of the batch to return with the predictions; all by default.
@@ -51,7 +52,7 @@ class BatchPredictor:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | PathLike[str],
         tasks: Sequence[str] | None = None,
         *,
         long: Long = "truncate",
@@ -65,16 +66,16 @@ class BatchPredictor:
     ) -> None:
         if errors not in ("raise", "column"):
             raise ConfigError(f"errors: found {errors!r}; accepted: column, raise")
-        self.model = str(model)
-        self._tasks = tasks
+        self.model = str(folder_of(model, "model"))
+        self._tasks = None if tasks is None else names_in(tasks, "tasks")
         self._long: Long = long
         self._texts = (text,) if isinstance(text, str) else tuple(text)
-        self._keep = None if keep is None else tuple(keep)
+        self._keep = None if keep is None else tuple(texts_in(keep, "keep", "id"))
         self._labels = labels
         self._errors = errors
         self._device = device
         self._precision: Precision | None = precision
-        self._extensions = tuple(extensions)
+        self._extensions = tuple(names_in(extensions, "extensions"))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("loaded", "_rows", "columns")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from polytask.errors import UserError, nearest
+from polytask.inputs import split_names
 from polytask.regular import is_there
 
 if TYPE_CHECKING:
@@ -105,11 +106,6 @@ def load_model(folder: Path, device: str, precision: str | None) -> Model:
     from polytask.terms import Precision
 
     return load(folder, device, cast("Precision | None", precision))
-
-
-def split_names(text: str) -> list[str]:
-    """Split a comma-separated list of names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def read_tasks(items: Iterable[str] | None) -> list[str] | None:

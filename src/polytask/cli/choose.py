@@ -16,11 +16,11 @@ from polytask.cli.arguments import (
     Extensions,
     Overrides,
     read_seeds,
-    split_names,
     with_options,
 )
 from polytask.cli.next_steps import next_steps
 from polytask.errors import Interrupted, UserError
+from polytask.inputs import split_names
 from polytask.search.options import AutoOptions
 
 

@@ -17,6 +17,7 @@ from polytask.comparison.merging import (
     FEWEST_SEEDS,
     RECORD,
     MergedRuns,
+    StoredComparison,
     has_folds,
     is_damaged,
     is_of,
@@ -25,7 +26,7 @@ from polytask.comparison.merging import (
     read_earlier,
 )
 from polytask.comparison.predictions import read_predictions, require_answers_to
-from polytask.comparison.preparation import Prepared, fold_notes, prepare, short_notes
+from polytask.comparison.preparation import Prepared, data_of, fold_notes, prepare, short_notes
 from polytask.comparison.record import Findings, to_json
 from polytask.comparison.runs import RunStore, run_arms
 from polytask.comparison.statistics import compare_arms
@@ -33,6 +34,7 @@ from polytask.config import Config, values_of
 from polytask.config.row_files import with_row_files
 from polytask.errors import ConfigError, OutputError
 from polytask.files import write_json
+from polytask.inputs import names_in, texts_in
 from polytask.lock import locked
 from polytask.ray_cluster.session import ray_session, require_ray
 from polytask.regular import is_file
@@ -110,9 +112,10 @@ def compare(
     Args:
         config: a YAML file, a mapping of the same shape, or a Config.
         out: folder of the comparison; complete runs in it are not trained again.
-        arms: single, global, config, independent, pairs, distill, or names of `named`. `single` is always included, and
-            so are arms and seeds that an earlier comparison of the same configuration completed in `out`. By default
-            single, global and config; with a grid or a file of arms, single and these.
+        arms: single, global, config, independent, pairs, distill, or names of `named`, as a list or as a text with
+            commas. `single` is always included, and so are arms and seeds that an earlier comparison of the same
+            configuration completed in `out`. By default single, global and config; with a grid or a file of arms,
+            single and these.
         named: variants of the configuration by name, each a list of overrides such as "sharing.shared_layers=3".
         grid: values of options by path; every combination is an arm.
         arms_file: YAML file with the options of each arm by name.
@@ -146,14 +149,18 @@ def compare(
         before = read_earlier(folder, checked, folds)
         included, variants = before.with_arms(requested, named)
         prepared = prepare(checked, included, variants, folds)
-        notes = [*open_comparison(folder, checked, folds), *(fold_notes(checked) if folds else ())]
+        data = data_of(prepared)
+        notes = [*open_comparison(folder, checked, folds, data), *(fold_notes(checked) if folds else ())]
+        if not before.is_on(data):
+            before = StoredComparison({}, ())
+            prepared = {name: arm for name, arm in prepared.items() if name in {BASELINE, *requested, *named}}
         notes += short_notes(_epochs_alone(prepared), checked.train)
         store = RunStore(folder / "runs", ray=ray)
         merged = merge(prepared, [*requested, *named], chosen, before, store)
         with ray_session() if ray else nullcontext():
             runs = run_arms(merged.prepared, merged.seeds, store, jobs)
         findings = _findings(checked, merged, runs, folds, floor, notes)
-        record = to_json(findings, folder)
+        record: dict[str, Any] = {**to_json(findings, folder), "data": data}
         write_json(folder / RECORD, record)
     return Comparison(
         folder, record["tasks"], record["arms"], record["recommended"], record["reason"], store.trained, store.reused,
@@ -168,7 +175,7 @@ def requested_arms(
     arms_file: str | Path | None = None,
 ) -> tuple[list[str], dict[str, Sequence[str]]]:
     """Return the names of the requested arms, and the overrides of the variants among them. Raises ConfigError."""
-    axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(grid or ())
+    axes = axes_of(grid) if isinstance(grid, Mapping) else read_axes(texts_in(grid or (), "grid", "train.epochs=1,2"))
     file = None if arms_file is None else read_arms_file(Path(arms_file))
     sources = (("--arm", named), ("--grid", grid_arms(axes)), ("--arms-file", {} if file is None else file.named))
     variants: dict[str, Sequence[str]] = {}
@@ -177,14 +184,16 @@ def requested_arms(
             if name in variants:
                 options = [option for option, arms_of_option in sources if name in arms_of_option]
                 raise ConfigError(f"{' and '.join(options)}: both define an arm {name!r}; rename one of them")
-            variants[name] = overrides
+            variants[name] = texts_in(overrides, f"named: {name}", "train.epochs=1")
     default = (BASELINE, "global", "config") if not axes and file is None else (BASELINE,)
-    chosen = list(default if arms is None else arms)
+    chosen = list(default) if arms is None else names_in(arms, "arms")
     return [*chosen, *(name for name in (file.built_in if file else ()) if name not in chosen)], variants
 
 
 def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     """Return the seeds. Raises ConfigError for fewer than two, which give no variance over seeds."""
+    if isinstance(seeds, str):
+        raise ConfigError(f"seeds: found {seeds[:100]!r}; expected a number of seeds, or a list of whole numbers")
     seed_list = list(range(first, first + seeds)) if isinstance(seeds, int) else list(seeds)
     if len(set(seed_list)) != len(seed_list):
         raise ConfigError(f"--seeds: found {', '.join(map(str, seed_list))}; list a seed once")
@@ -196,19 +205,26 @@ def chosen_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
     return seed_list
 
 
-def open_comparison(folder: Path, config: Config, folds: int) -> list[str]:
-    """Create the folder; return a note if it holds the comparison of another configuration, whose runs are kept."""
+def open_comparison(folder: Path, config: Config, folds: int, data: str) -> list[str]:
+    """Create the folder; return a note if it holds a comparison of another configuration or other rows, which is kept.
+
+    Args:
+        data: hash of the rows.
+    """
     other = is_file(folder / CONFIG) and not (is_of(folder, config) and has_folds(folder, folds))
+    changed = not other and not read_earlier(folder, config, folds).is_on(data)
     damaged = next((name for name in (CONFIG, RECORD) if is_damaged(folder / name)), None) if other else None
-    kept = keep_other(folder) if other else None
+    kept = keep_other(folder) if other or changed else None
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be used as the folder of a comparison ({error})") from None
     write_json(folder / CONFIG, values_of(config))
+    addition = "" if kept is None else f", and its results are kept in {kept.name}"
+    if changed:
+        return [f"{folder} held a comparison on other data: the rows have changed since; its runs are kept{addition}"]
     if not other:
         return []
-    addition = "" if kept is None else f", and its results are kept in {kept.name}"
     if damaged is not None:
         return [f"{folder / damaged} was damaged, so earlier arms are not listed; their runs are kept{addition}"]
     return [f"{folder} held a comparison of another configuration, or with other folds; its runs are kept{addition}"]
@@ -249,6 +265,7 @@ def _findings(
         for task, found in answers.items()
     }  # fmt: skip
     metrics = {task: judged[task].metric for task in tasks}
+    unequal = (arm.unequal.note(name) for name, arm in prepared.items() if arm.unequal)
     return Findings(
-        metrics, prepared, runs, answers, differences, merged.all_seeds, floor, (*notes, *merged.notes), folds
+        metrics, prepared, runs, answers, differences, merged.all_seeds, floor, (*unequal, *notes, *merged.notes), folds
     )

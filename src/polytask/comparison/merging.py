@@ -28,11 +28,17 @@ class StoredComparison:
         arms: overrides of each arm.
         seeds: seeds that the arms were trained with.
         importing: further arms that import modules, which the user has to request explicitly.
+        data: hash of the rows of all splits; None if unknown.
     """
 
     arms: Mapping[str, Sequence[str]]
     seeds: tuple[int, ...]
     importing: tuple[str, ...] = ()
+    data: str | None = None
+
+    def is_on(self, data: str) -> bool:
+        """Whether its runs read rows with this hash, as far as is known."""
+        return self.data in (None, data)
 
     def with_arms(
         self, chosen: Sequence[str], named: Mapping[str, Sequence[str]]
@@ -116,7 +122,8 @@ def read_earlier(folder: Path, config: Config, folds: int = 0) -> StoredComparis
         arms = {str(name): tuple(map(str, arm["overrides"])) for name, arm in record["arms"].items()}
         importing = tuple(name for name, overrides in arms.items() if any(map(_imports, overrides)))
         kept_arms = {name: overrides for name, overrides in arms.items() if name not in importing}
-        return StoredComparison(kept_arms, tuple(int(seed) for seed in record["seeds"]), importing)
+        seeds = tuple(int(seed) for seed in record["seeds"])
+        return StoredComparison(kept_arms, seeds, importing, record.get("data"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return nothing
 

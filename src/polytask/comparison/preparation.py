@@ -11,8 +11,9 @@ from typing import Any
 from polytask.assemble import assemble
 from polytask.assembly import Assembly
 from polytask.comparison.arms import BASELINE, Arm, build_arms, with_train
-from polytask.comparison.budget import planned
+from polytask.comparison.budget import Budget, planned
 from polytask.comparison.predictions import ArmPredictions, Measure
+from polytask.comparison.unequal import RowPlan, UnequalRows, unequal_rows
 from polytask.config import Config, with_fold
 from polytask.data.cache import file_digest, key_of
 from polytask.data.tokens import Tokenization
@@ -55,7 +56,8 @@ class ArmModel:
     Attributes:
         label: name of its run folders.
         config: its configuration.
-        content: what determines its weights, in addition to the options.
+        data: hashes of the rows of each split.
+        content: what determines its weights, in addition to the options and the data.
         judged: scoring of each task.
         shares: whether any parameter is trained by several tasks.
         fold: fold of the training rows that it predicts instead of test rows; 0 for none.
@@ -63,6 +65,7 @@ class ArmModel:
 
     label: str
     config: Config
+    data: list[Any]
     content: tuple[Any, ...]
     judged: Mapping[str, TaskScoring]
     shares: bool
@@ -77,7 +80,8 @@ class ArmModel:
         values = hashed.to_json()
         tasks = {name: {**task, "data": None} for name, task in values["tasks"].items()}
         # A JSON object has no order, but the order of the tasks determines the initial weights of the heads.
-        identity = key_of({**values, "tasks": tasks, "encoder": None}, list(tasks), teacher_ids, *self.content)[:12]
+        options = {**values, "tasks": tasks, "encoder": None}
+        identity = key_of(options, list(tasks), teacher_ids, self.data, *self.content)[:12]
         return PlannedRun(self.label, identity, config, self.fold)
 
 
@@ -97,10 +101,12 @@ class Prepared:
 
     Attributes:
         parts: its models, ordered by fold.
+        unequal: the tasks of which it trains on another number of rows than their single models.
     """
 
     arm: Arm
     parts: tuple[ArmModel, ...]
+    unequal: UnequalRows = field(default_factory=UnequalRows)
 
     @property
     def shares(self) -> bool:
@@ -122,13 +128,18 @@ def prepare(
     prepared: dict[str, Prepared] = {}
     for fold in range(1, folds + 1) if folds else (0,):
         for name, arm in _prepared(with_fold(config, fold, folds) if fold else config, chosen, named, fold).items():
-            before = prepared[name].parts if name in prepared else ()
-            prepared[name] = Prepared(arm.arm, (*before, *arm.parts))
+            before = prepared.get(name)
+            prepared[name] = arm if before is None else replace(before, parts=(*before.parts, *arm.parts))
     if prepared and not any(arm.shares for arm in prepared.values()):
         raise ConfigError(
             f"--arms: found {', '.join(prepared)}, but none of them shares anything; add global, or another that does"
         )
     return prepared
+
+
+def data_of(prepared: Mapping[str, Prepared]) -> str:
+    """Return a hash of the rows that the single models read, which are those of the configuration."""
+    return key_of([part.data for part in prepared[BASELINE].parts])
 
 
 def short_notes(alone: Mapping[str, float], train: TrainOptions) -> list[str]:
@@ -160,26 +171,42 @@ def _prepared(
     """Build and check every arm's models of a fold."""
     joint = assemble(config)
     expected, budget = judged_by(joint), planned(joint)
-    models = {str(config.to_json()): part_of("config", joint)}
+    models = {str(config.to_json()): (part_of("config", joint), budget)}
     del joint
     prepared: dict[str, Prepared] = {}
+    alone: dict[str, int] = {}
     for name, arm in build_arms(config, budget, chosen, named).items():
         try:
-            parts = tuple(replace(_assembled_once(label, part, models), fold=fold) for label, part in arm.parts.items())
+            assembled = [_assembled_once(label, part, models) for label, part in arm.parts.items()]
         except UserError as error:
             raise type(error)(f"arm {name!r}: {error}") from None
+        parts = tuple(replace(model, fold=fold) for model, _ in assembled)
         _require_same(name, arm, parts, expected)
-        prepared[name] = Prepared(arm, parts)
+        if name == BASELINE:  # always the first
+            alone = {task: rows for _, own in assembled for task, rows in own.rows.items()}
+        prepared[name] = Prepared(arm, parts, _unequal(config, budget, arm, assembled, alone))
     return prepared
 
 
-def _assembled_once(label: str, config: Config, models: dict[str, ArmModel]) -> ArmModel:
-    """Return the model of a configuration, which is assembled only once even if several arms use it."""
+def _unequal(
+    config: Config, budget: Budget, arm: Arm, assembled: Sequence[tuple[ArmModel, Budget]], alone: Mapping[str, int]
+) -> UnequalRows:
+    """Return the tasks of which an arm of one model trains on another number of rows than their single models."""
+    if arm.name == BASELINE or not arm.answers:
+        return UnequalRows()
+    ((model, own),) = assembled
+    plans = RowPlan.of(own, model.config.train.epochs), RowPlan.of(budget, config.train.epochs)
+    return unequal_rows(*plans, alone, same_schedule=model.config.schedule == config.schedule)
+
+
+def _assembled_once(label: str, config: Config, models: dict[str, tuple[ArmModel, Budget]]) -> tuple[ArmModel, Budget]:
+    """Return the model of a configuration and its budget; it is assembled only once even if several arms use it."""
     key = str(config.to_json())
     if key not in models:
-        models[key] = part_of(label, assemble(config))
-    model = models[key]
-    return ArmModel(label, config, model.content, model.judged, model.shares)
+        assembly = assemble(config)
+        models[key] = part_of(label, assembly), planned(assembly)
+    model, budget = models[key]
+    return replace(model, label=label, config=config), budget
 
 
 def part_of(label: str, assembly: Assembly) -> ArmModel:
@@ -191,8 +218,9 @@ def part_of(label: str, assembly: Assembly) -> ArmModel:
         for table in split_tables
     ]
     tokens = Tokenization.of(assembly.tokenizer, assembly.config.max_tokens).fingerprint
-    content = (digests, _encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
-    return ArmModel(label, assembly.config, content, judged_by(assembly), bool(sharing_tasks(assembly.model)))
+    content = (_encoder(assembly.config.encoder), tokens, assembly.model.sharing.to_json())
+    shares = bool(sharing_tasks(assembly.model))
+    return ArmModel(label, assembly.config, digests, content, judged_by(assembly), shares)
 
 
 def _encoder(name: str) -> Any:  # noqa: ANN401

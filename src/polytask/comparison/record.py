@@ -66,6 +66,9 @@ def to_json(findings: Findings, folder: Path) -> dict[str, Any]:
     )
     candidates = [_candidate(name, arms[name]["parameters"], findings) for name in sharing]
     recommended, reason = recommend(candidates, arms[BASELINE]["parameters"], findings.floor)
+    unequal = [name for name in sharing if findings.prepared[name].unequal]
+    if unequal:
+        reason += f"; the budget of {', '.join(unequal)} is not that of the single models, see the notes"
     shown = recommended if recommended in sharing else max(candidates, key=lambda arm: arm.mean).name
     return {
         "tasks": {task: _task(task, sharing, findings) for task in findings.metrics},
@@ -138,7 +141,7 @@ def _task(task: str, sharing: Sequence[str], findings: Findings) -> dict[str, An
         "majority": _rounded(majority),
         "arms": {name: {**_difference(one), **corrected.get(name, {})} for name, one in by_arm.items()},
         "verdict": verdict.word,
-        "sentence": verdict.sentence,
+        "sentence": verdict.sentence + "".join(findings.prepared[name].unequal.of(task, name) for name in sharing),
         "needed": None if verdict.needed is None else asdict(verdict.needed),
     }
 

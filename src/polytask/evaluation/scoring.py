@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from polytask.data.encode import Source
 from polytask.data.engine import Engine, outputs_of
 from polytask.data.groups import groups_by_length
-from polytask.errors import TrainingError
+from polytask.errors import ConfigError, TrainingError
 from polytask.evaluation.bootstrap import score_intervals
 from polytask.evaluation.calibration import expected_calibration_error
 from polytask.tasks import Task
 from polytask.tasks.arrays import Outputs
-from polytask.tasks.metric import METRICS, smaller_is_better
+from polytask.tasks.metric import METRICS, NotANumber, smaller_is_better
 from polytask.tasks.soft import hard
 from polytask.terms import Intervals, Label, Scores
 
@@ -208,8 +210,24 @@ def score(
     Args:
         probabilities: probability of the positive label in each row; by default the same in every row.
     """
+    return {
+        name: _measured(task, name, task.measured_by(name, labels, predictions, probabilities)) for name in task.metrics
+    }
+
+
+def _measured(task: Task, name: str, inputs: tuple[Sequence[Any], Sequence[Any]]) -> float | None:
+    """Return a metric of a task. Raises ConfigError if a user's own metric returns no finite number."""
     table = METRICS[task.level]
-    return {name: table[name](*task.measured_by(name, labels, predictions, probabilities)) for name in task.metrics}
+    try:
+        value = table[name](*inputs)
+    except NotANumber as error:
+        raise ConfigError(f"tasks.{task.name}: metric {name!r}: {error}") from None
+    if value is not None and not math.isfinite(value) and name in table.extensions:
+        raise ConfigError(
+            f"tasks.{task.name}: metric {name!r}: returned {value}; expected a finite number, or None where it is "
+            "undefined"
+        )
+    return value
 
 
 def normalised(task: Task, value: float | None, baseline: float | None) -> float:

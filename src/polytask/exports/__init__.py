@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from polytask.exports.model import ModelExport
 from polytask.exports.onnx import OnnxExport
 from polytask.exports.sentence_transformers import SentenceTransformersExport
 from polytask.exports.triton import TritonExport
+from polytask.inputs import folder_of, names_in
 from polytask.registry import Table
 from polytask.regular import is_file, is_there
 
@@ -33,8 +35,8 @@ __all__ = ["EXPORTS", "Exported", "Exporter", "export"]
 
 
 def export(
-    model: str | Path,
-    out: str | Path,
+    model: str | PathLike[str],
+    out: str | PathLike[str],
     *,
     to: str = "model",
     tasks: Sequence[str] | None = None,
@@ -43,10 +45,10 @@ def export(
     """Export a model folder, or the model of a run's folder.
 
     Args:
-        model: a model folder, or the folder of a run.
+        model: a model folder, the folder of a run, or a run that was written into one.
         out: the folder to write, which must not exist yet.
         to: a name in the table EXPORTS.
-        tasks: names of the tasks to export; all by default.
+        tasks: names of the tasks to export, as a list or as a text with commas; all by default.
         options: options of the exporter.
 
     Raises:
@@ -54,15 +56,16 @@ def export(
         ModelError: the model cannot be loaded, or cannot be represented in this format.
         OutputError: `out` exists, cannot be written, or cannot be uploaded (in this case it has been written).
     """
-    exporter = exporter_of(to, _with_run(Path(model), options))
-    folder = Path(out)
+    source, folder = folder_of(model, "model"), folder_of(out, "out")
+    names = None if tasks is None else names_in(tasks, "tasks")
+    exporter = exporter_of(to, _with_run(source, options))
     if is_there(folder):
         raise OutputError(f"{folder}: the folder exists; name another one")
     from polytask.artifact.folder import load_bundle
     from polytask.artifact.pruning import pruned
 
-    bundle = load_bundle(Path(model))
-    exported = exporter.write(bundle if tasks is None else pruned(bundle, tasks), folder)
+    bundle = load_bundle(source)
+    exported = exporter.write(bundle if names is None else pruned(bundle, names), folder)
     if exporter.push is None:
         return exported
     from polytask.exports.push import push

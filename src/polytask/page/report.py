@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from polytask.errors import OutputError, UserError
+from polytask.inputs import folder_of
 from polytask.page.auto import auto_page
 from polytask.page.block import Page
 from polytask.page.comparison import comparison_page
@@ -71,7 +73,7 @@ FOLDER_KINDS = (
 )
 
 
-def report(folder: str | Path) -> Path:
+def report(folder: str | PathLike[str]) -> Path:
     """Write `folder/report.html` about a run, comparison, search, tuning or relatedness folder, and return its path.
 
     For the model folder of a run, the page of the run is written: nothing is written into the model folder. The page of
@@ -83,7 +85,7 @@ def report(folder: str | Path) -> Path:
         UserError: the folder is of none of these kinds.
         OutputError: the page cannot be written.
     """
-    place = run_folder(Path(folder))
+    place = run_folder(folder_of(folder, "folder"))
     kind = kind_of(place)
     for run in kind.inner(place):
         _write(run, run_page(run))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, get_args
 
 from polytask.artifact.description import Description, Runtime, read_description
 from polytask.errors import ConfigError, MissingExtra, ModelError, missing_extra, nearest
 from polytask.extensions import import_extensions
+from polytask.inputs import folder_of
 from polytask.predict.predictor import Model, require_finite
 from polytask.terms import Precision
 
@@ -21,7 +22,7 @@ SAMPLE = "A moving film by Ang Lee."
 
 
 def load(
-    folder: str | Path,
+    folder: str | PathLike[str],
     device: str = "auto",
     precision: Precision | None = None,
     *,
@@ -30,7 +31,7 @@ def load(
     """Load a model folder, or the model of a run's folder.
 
     Args:
-        folder: a model folder, or the folder of a run.
+        folder: a model folder, the folder of a run, or a run that was written into one.
         device: auto, cpu, cuda, cuda:0, ...; an ONNX model runs on the CPU.
         precision: by default the one in which the model was scored; an ONNX model has a fixed one.
         extensions: modules that may be imported, such as those that the folder needs; this runs their code.
@@ -41,9 +42,9 @@ def load(
     """
     require_precision(precision)
     import_extensions(extensions)
-    description = read_description(Path(folder))
+    description = read_description(folder_of(folder, "folder"))
     model = _LOADERS[description.runtime](description, device, precision)
-    require_answers(model, str(folder))
+    require_answers(model, str(description.folder))
     return model
 
 

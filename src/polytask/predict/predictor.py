@@ -15,6 +15,7 @@ from polytask.data.tokens import Tokenization, TokenRow
 from polytask.data.windows import Long, WindowEngine, count_windows
 from polytask.data.words import is_blank
 from polytask.errors import ConfigError, DataError, ModelError, OutputError, UserError, nearest
+from polytask.inputs import names_in
 from polytask.predict.asking import answer_questions, plan_questions, require_state
 from polytask.predict.labels import with_labels
 from polytask.predict.record import Query, Record, queries_of, shown
@@ -71,12 +72,13 @@ class TextPrediction:
 
 def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
     """Return the chosen tasks, all of them for None. Raises ConfigError for an unknown name, and for no name at all."""
-    if names is not None and not names:
+    chosen = list(tasks) if names is None else names_in(names, "tasks")
+    if not chosen:
         raise ConfigError(f"tasks: found none; {nearest('', tasks)}")
-    for name in names or ():
+    for name in chosen:
         if name not in tasks:
             raise ConfigError(f"tasks: found {name!r}; {nearest(name, tasks)}")
-    return {name: tasks[name] for name in (tasks if names is None else names)}
+    return {name: tasks[name] for name in chosen}
 
 
 class Model(Result):
@@ -172,7 +174,7 @@ class Model(Result):
         Args:
             texts: texts, tuples of two texts, mappings of columns to values; or a table of pandas, polars, pyarrow or
                 datasets.
-            tasks: names of the tasks; all by default.
+            tasks: names of the tasks, as a list or as a text with commas; all by default.
             long: how to handle a text that is longer than the model reads: read its beginning, or all of it in
                 overlapping windows whose predictions are merged. Pairs are always truncated.
             labels: other labels, as for `with_labels`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Trials:
             rows = budget.steps * budget.batch_size
             self._known[key] = part_of(name, assembly), rows, size, assembly.model.passes()
         model, rows, size, passes = self._known[key]
-        arm_model = ArmModel(name, config, model.content, model.judged, model.shares)
+        arm_model = replace(model, label=name, config=config)
         return Trial(name, arm_model.seeded(self.seed, teachers), rows / self.rows, size, passes, model.judged)
 
     def train(self, trials: Sequence[Trial], *, keep_models: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["ServeOptions", "read_options", "serve", "serve_model"]
 KEY_VARIABLE = "POLYTASK_API_KEY"
 
 
-def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, **options: Any) -> None:  # noqa: ANN401
+def serve(model: str | PathLike[str] | Model, *, api_key_file: str | Path | None = None, **options: Any) -> None:  # noqa: ANN401
     """Serve predictions over HTTP until Ctrl-C, SIGTERM, or the stop button of a notebook.
 
     Args:
@@ -35,7 +36,7 @@ def serve(model: str | Path | Model, *, api_key_file: str | Path | None = None, 
     serve_model(model, read_options(options, key_file, flag=str))
 
 
-def serve_model(model: str | Path | Model, options: ServeOptions) -> None:
+def serve_model(model: str | PathLike[str] | Model, options: ServeOptions) -> None:
     """Serve a model until the process is asked to stop.
 
     Raises MissingExtra without the packages of the extra `serve`, ModelError for a bad folder, UserError for a port

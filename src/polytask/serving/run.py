@@ -11,12 +11,14 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from polytask.errors import ConfigError, PolytaskError, UserError
+from polytask.inputs import folder_of
 from polytask.predict.load import load
 from polytask.predict.predictor import Model
 from polytask.serving.app import create_app
@@ -61,12 +63,14 @@ class Server(uvicorn.Server):
             log_event("listening", url=f"http://{url_host}:{port}", pid=os.getpid())
 
 
-def run(model: str | Path | Model, options: ServeOptions) -> None:
+def run(model: str | PathLike[str] | Model, options: ServeOptions) -> None:
     """Serve a model until SIGTERM or SIGINT. Raises UserError for a bad folder or a port that is taken."""
     if isinstance(model, Model):
         _require_as_loaded(options)
-    elif options.name is None:
-        options = options.model_copy(update={"name": _name_of(Path(model))})
+    else:
+        model = folder_of(model, "model")
+        if options.name is None:
+            options = options.model_copy(update={"name": _name_of(model)})
     write_json_lines()
     with _bind(options.host, options.port) as bound:
         place = "a loaded model" if isinstance(model, Model) else str(model)

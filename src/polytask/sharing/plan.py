@@ -11,6 +11,10 @@ Part: TypeAlias = frozenset[str]
 Partition: TypeAlias = tuple[Part, ...]
 
 
+class InvalidPlan(ValueError):
+    """The levels of a plan are no tree of its tasks."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A tree of parts: `levels[0]` is the partition of the tasks at the embeddings, `levels[k]` that at layer k.
@@ -31,16 +35,16 @@ class Plan:
             where = name_of(number)
             listed = sorted(task for part in level for task in part)
             if listed != sorted(self.tasks):
-                raise ValueError(
+                raise InvalidPlan(
                     f"{where}: the parts hold {listed}; each of {sorted(self.tasks)} has to be in one part"
                 )
             if not all(level):
-                raise ValueError(f"{where}: a part without tasks")
+                raise InvalidPlan(f"{where}: a part without tasks")
             below = self.levels[number - 1] if number else level
             part_below = {task: place for place, part in enumerate(below) for task in part}
             for part in level:
                 if len({part_below[task] for task in part}) > 1:
-                    raise ValueError(
+                    raise InvalidPlan(
                         f"{where}: {sorted(part)} share weights above a layer that separates them; "
                         "separated tasks cannot be joined again"
                     )

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from polytask.errors import ConfigError, nearest
+from polytask.inputs import describe
 from polytask.options import Options
-from polytask.sharing.plan import Part, Plan, global_plan
+from polytask.sharing.plan import InvalidPlan, Part, Plan, global_plan
 from polytask.sharing.policy import SharingPolicy
 
 PartKindName: TypeAlias = Literal["copy", "lora", "soft", "adapter"]
@@ -271,10 +272,31 @@ class TreeOptions(SharingOptions, ABC):
 
     def build(self, tasks: Sequence[str], layers: int) -> Sharing:
         plan = self.plan(tasks, layers)
+        if not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"sharing.strategy: the plan of {self.strategy!r} is {describe(plan)}; expected a Plan")
         kind = PartKind(self.kind, self.rank, self.alpha, self.targets, self.base == "frozen", self.strength)
         if kind.shares_layer:  # adapters belong to layers; the embeddings have none, and are shared
             plan = Plan(plan.tasks, (global_plan(tasks, 0).levels[0], *plan.levels[1:]))
         return Sharing(plan, kind, None, self.heads(tasks))
+
+
+def built(options: SharingOptions, tasks: Sequence[str], layers: int) -> Sharing:
+    """Return the sharing of a strategy. Raises ConfigError naming the strategy if its plan does not fit the run."""
+    place = f"sharing.strategy: the plan of {options.strategy!r}"
+    try:
+        sharing = options.build(tasks, layers)
+    except InvalidPlan as error:
+        raise ConfigError(f"{place} is no tree of the tasks: {error}") from None
+    plan = sharing.plan
+    if sorted(plan.tasks) != sorted(tasks):
+        expected = ", ".join(tasks)
+        raise ConfigError(f"{place} has the tasks {', '.join(plan.tasks)}; expected those of the run: {expected}")
+    if plan.layers != layers and sharing.mixing is None:
+        raise ConfigError(
+            f"{place} has {plan.layers} layers; the encoder has {layers}, so {layers + 1} levels are expected: one for "
+            "the embeddings, and one for each layer"
+        )
+    return sharing
 
 
 def require_task(task: str, tasks: Sequence[str], place: str) -> None:

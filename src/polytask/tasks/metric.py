@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.errors import ConfigError
+from polytask.inputs import describe
 from polytask.registry import Table
 
 if TYPE_CHECKING:
@@ -26,6 +27,22 @@ Resampled: TypeAlias = Callable[[NDArray[Any]], Floats]
 Takes: TypeAlias = Literal["labels", "positive", "probabilities"]
 # Takes the numbers of true positives, false positives, false negatives and true negatives.
 OfCounts: TypeAlias = Callable[[Floats, Floats, Floats, Floats], Floats]
+
+
+class NotANumber(ConfigError):
+    """A metric returned something else than a number; the message describes it."""
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401
+    """Return the value of a metric: a number, or an array or a tensor of one. Raises NotANumber for anything else."""
+    if value is None or type(value) is float:
+        return value
+    if isinstance(value, int | float | np.number | np.bool_) or tuple(getattr(value, "shape", (0,))) == ():
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise NotANumber(f"a metric returned {describe(value)}; expected a number, or None where it is undefined")
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class Metric:
 
     def __call__(self, truth: Sequence[Any], predictions: Sequence[Any]) -> float | None:
         assert self.function is not None, "a metric of probabilities is computed elsewhere"
-        return self.function(truth, predictions)
+        return _number(self.function(truth, predictions))
 
     def over_weights(self, truth: Sequence[Any], predictions: Sequence[Any]) -> Resampled:
         """Return the metric as a function of the rows' weights: replicates x rows to replicates."""
