@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polytask.search.candidates import Candidate
-from polytask.search.choice import RatedCandidate, smallest_of_the_best
+from polytask.search.choice import RatedCandidate, best_factor, smallest_of_the_best
 from polytask.search.rating import Rating
 
 FLOOR = 0.005
@@ -55,3 +55,18 @@ def test_a_mean_within_the_floor_is_as_good_whatever_the_rows_show() -> None:
 def test_noise_chooses_no_larger_model_and_none_of_equal_size() -> None:
     best = rated("best", 1.0, -0.03, 0.02)
     assert chosen(0.5, best, rated("larger", 1.5, -0.03, 0.02), rated("equal", 1.0, -0.04, 0.1)) == "best"
+
+
+def test_the_rate_of_joint_models_is_that_of_the_best_mean() -> None:
+    rates = {
+        1.0: Rating({"a": -0.03, "b": 0.15}, FLOOR),
+        0.5: Rating({"a": -0.01, "b": 0.05}, FLOOR),
+        2.0: Rating({"a": -0.02, "b": 0.01}, FLOOR),
+    }
+    assert best_factor(rates) == 1.0
+    assert best_factor(dict(reversed(rates.items()))) == 1.0
+
+
+def test_of_rates_with_equal_means_the_default_is_kept() -> None:
+    rates = {factor: Rating({"a": 0.1}, FLOOR) for factor in (0.5, 1.0, 2.0)}
+    assert best_factor(rates) == 1.0

@@ -39,6 +39,15 @@ class RatedCandidate:
 StandardErrors: TypeAlias = Callable[[RatedCandidate, RatedCandidate], Mapping[str, float]]
 
 
+def best_factor(ratings: Mapping[float, Rating]) -> float:
+    """Return the multiple of the learning rates with the best mean over tasks; of equal ones, 1.
+
+    The worst task does not decide here. At a fraction of a run, at which rates are compared, its difference to its
+    single model is mostly noise, and the candidates and the ladder attend to it later.
+    """
+    return max(ratings, key=lambda factor: (ratings[factor].mean, factor == 1.0))
+
+
 def best_of(rated: Sequence[RatedCandidate]) -> RatedCandidate:
     """Return the model with the best rating; of equal ones the smallest."""
     return max(rated, key=lambda one: one.key)

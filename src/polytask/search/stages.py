@@ -15,7 +15,7 @@ from polytask.comparison.statistics import Difference
 from polytask.config import Config
 from polytask.errors import ConfigError, DataError, TrainingError
 from polytask.search.candidates import Candidate
-from polytask.search.choice import RatedCandidate, best_of, smallest_of_the_best
+from polytask.search.choice import RatedCandidate, best_factor, best_of, smallest_of_the_best
 from polytask.search.combination import Cost
 from polytask.search.evidence import Pair, added, compare, is_clear
 from polytask.search.ladder import Ladder, LadderStep, Standing, limits_of, worst_first
@@ -116,7 +116,7 @@ class Stages:
         valid_ratings = {factor: rating for factor, rating in ratings.items() if rating is not None}
         if not valid_ratings:
             raise TrainingError(f"no joint model could be trained: {self.trials.failed[joint[1.0].run.identity]}")
-        state.factors[""] = max(valid_ratings, key=lambda factor: (valid_ratings[factor].key, factor == 1.0))
+        state.factors[""] = best_factor(valid_ratings)
         means = {factor: None if rating is None else rating.mean for factor, rating in ratings.items()}
         state.rates.append({"of": "", "scores": means, "chosen": state.factors[""]})
 
