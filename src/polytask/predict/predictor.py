@@ -73,7 +73,7 @@ class TextPrediction:
 def chosen_tasks(tasks: Mapping[str, Task], names: Sequence[str] | None) -> dict[str, Task]:
     """Return the chosen tasks, all of them for None. Raises ConfigError for an unknown name, and for no name at all."""
     chosen = list(tasks) if names is None else names_in(names, "tasks")
-    if not chosen:
+    if names is not None and not chosen:
         raise ConfigError(f"tasks: found none; {nearest('', tasks)}")
     for name in chosen:
         if name not in tasks:
