@@ -30,7 +30,7 @@ def judged(given: tuple[dict[str, Any], Path]) -> polytask.AutoResult:
     values, folder = given
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "CLEAR", 2.0)
-        return polytask.auto(values, folder / "judged", budget=9, folds=2, floor=0)
+        return polytask.auto(values, folder / "judged", budget=9, folds=2, floor=50)
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def test_the_budget_is_kept_and_what_is_not_needed_is_left_for_the_ladder(
     values, folder = given
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "CLEAR", 0.5)
-        clear = polytask.auto(values, folder / "judged", budget=9, folds=2, floor=0)
+        clear = polytask.auto(values, folder / "judged", budget=9, folds=2, floor=50)
     assert clear.record["evidence"] == []
     assert clear.spent < judged.spent
     assert all(task["rows"]["folds"] == 0 for task in clear.tasks.values())
