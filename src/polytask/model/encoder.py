@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from polytask.model.attention import ATTENTION
@@ -172,7 +173,8 @@ class Encoder(nn.Module):
         Returns:
             For each task, the states of at least its rows, of shape (rows, tokens, width).
         """
-        if self.packs and lengths is not None and sum(lengths) <= PACKED * mask.numel():
+        packs = self.packs and not torch.compiler.is_compiling()  # each number of tokens would be another graph
+        if packs and lengths is not None and sum(lengths) <= PACKED * mask.numel():
             context: ForwardContext = PackedContext(lengths, words.shape[1], reads, no_grad_tasks, idle)
         else:
             context = ForwardContext(len(words), reads, no_grad_tasks, idle)
