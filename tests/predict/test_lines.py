@@ -165,6 +165,8 @@ def test_memory_does_not_grow_with_the_file(model: Model, said: list[str], tmp_p
     seen: list[int] = []
 
     class Watching:
+        tasks = model.tasks
+
         def answers(self, records: Iterator[Any], tasks: Any, *, long: Any) -> Iterator[Any]:
             for number, answer in enumerate(model.answers(records, tasks, long=long)):
                 if number % BLOCK == 0:

@@ -300,6 +300,7 @@ def test_what_is_too_large_or_elsewhere_is_refused_in_the_same_form(client: http
     assert refused(client, 413, json=both) == "inputs[1]: row 0 has 2100 characters; at most 2000"
     assert "more than 20000 bytes" in refused(client, 413, content=b" " * 30_000)
     assert "found no model 'other'" in refused(client, 404, "/v2/models/other/infer", json={"inputs": [TEXT]})
+    assert refused(client, 404, "/v2/models/a%0Ab/infer", json={"inputs": [TEXT]})
     assert "versions" in refused(client, 404, "/v2/models/polytask/versions/1/infer", json={"inputs": [TEXT]})
     for path in ("/v2/models/other", "/v2/models/other/ready", "/v2/models/polytask/versions/1", "/v2/nowhere"):
         response = client.get(path)

@@ -31,7 +31,7 @@ _PATIENCE_BODIES, _PATIENCE_S = 8, 2.0
 # Total memory for bodies, in bodies of the maximum size.
 BODIES_AT_ONCE = 64
 # Path below which the protocol requires another form of rejections.
-_INFERENCE = re.compile(r"/v2(/.*)?")
+_INFERENCE = re.compile(r"/v2(/.*)?", re.DOTALL)  # a name may hold line breaks
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
