@@ -91,7 +91,7 @@ class PackedRows:
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Return states of shape (tokens, 1, heads, features) from those of the sections, padded."""
         states = [section.remove(part) for section, part in zip(self.sections, parts, strict=True)]
-        return (states[0] if len(states) == 1 else torch.cat(states)).unsqueeze(1)
+        return _joined(states).unsqueeze(1)
 
 
 class PackedContext(ForwardContext):
@@ -154,9 +154,9 @@ class PackedContext(ForwardContext):
         options = {**own.options, "packed": self._rows_in(rows)}
         rotary = given.options.get("position_embeddings")
         if rotary is not None:
-            at = [self._rotary(group, table) for group in groups for table in rotary]
-            count = len(rotary)
-            options["position_embeddings"] = tuple(torch.cat(at[index::count]) for index in range(count))
+            options["position_embeddings"] = tuple(
+                _joined([self._rotary(group, table) for group in groups]) for table in rotary
+            )
         return LayerArguments(own.args, options)
 
     def _rotary(self, group: RowGroup, table: Tensor) -> Tensor:
@@ -195,6 +195,11 @@ class PackedContext(ForwardContext):
         edges = np.flatnonzero(np.diff(widths)) + 1
         parts = zip(np.split(lengths, edges), np.split(widths, edges), strict=True)
         return [Padding.of(part, int(width[0]), self._device) for part, width in parts]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate tensors; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _widths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -93,7 +93,7 @@ class Differentiator:
             )
         for number, batch in enumerate(batches, start=1):
             with self.precision(), self._sync_after(wrapped, number == len(batches)):
-                words = self.gradients.look_up(batch) if self.gradients.keeps_tables(batch) else []
+                words = self.gradients.look_up(batch) if self.gradients.keeps_tables else []
                 outputs = wrapped(batch, {found.trunk: found.values for found in words}) if words else wrapped(batch)
                 self.seen(batch)
                 means = {

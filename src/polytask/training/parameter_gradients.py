@@ -50,9 +50,10 @@ class ParameterGradients:
             for trunk, values in self.model.embed(batch).items()
         ]
 
-    def keeps_tables(self, batch: Batch) -> bool:
-        """Whether gradients of word embeddings need no table of their own: one process on a CPU, plain tables."""
-        return self.world.size == 1 and all(map(self._words.takes, self.model.ids(batch)))
+    @property
+    def keeps_tables(self) -> bool:
+        """Whether the gradients of all word embeddings are kept tables: one process on a CPU, plain lookups."""
+        return self.world.size == 1 and all(map(self._words.takes, self.model.plan.trunks))
 
     def add_words(self, pairs: Sequence[tuple[WordEmbeddings, Tensor]]) -> None:
         """Add the word embeddings' gradients, in one lookup per trunk: each lookup's gradient has the table's size."""
