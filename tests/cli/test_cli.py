@@ -226,6 +226,13 @@ def test_flags_of_the_server_reach_it_as_they_were_given(monkeypatch: pytest.Mon
     assert (code, "--max-texts" in err) == (2, True)
 
 
+def seen_by_an_extension(folder: Path, program: str, environment: dict[str, str]) -> str:
+    """Return what a program prints as an extension, which every command that reads a configuration imports."""
+    (folder / "spies.py").write_text(program, "utf-8")
+    command = [sys.executable, "-m", "polytask", "check", "none.yaml", "--extension", "spies"]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.mark.parametrize(
     ("said", "spins"),
     [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
@@ -233,18 +240,9 @@ def test_flags_of_the_server_reach_it_as_they_were_given(monkeypatch: pytest.Mon
 def test_threads_that_wait_give_up_their_core_soon_unless_the_user_says_how_they_wait(
     tmp_path: Path, said: dict[str, str], spins: str | None
 ) -> None:
-    """As an extension sees it, which every command that reads a configuration imports."""
-    (tmp_path / "spies.py").write_text("import os\nprint('spins', os.environ.get('GOMP_SPINCOUNT'))\n", "utf-8")
-    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    done = subprocess.run(
-        [sys.executable, "-m", "polytask", "check", "none.yaml", "--extension", "spies"],
-        env={**environment, **said},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert f"spins {spins}" in done.stdout, done.stderr
+    others = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    program = "import os\nprint('spins', os.environ.get('GOMP_SPINCOUNT'))\n"
+    assert f"spins {spins}" in seen_by_an_extension(tmp_path, program, {**others, **said})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have another malloc")
@@ -254,24 +252,16 @@ def test_memory_that_was_freed_is_kept_unless_the_user_set_malloc_up(
 ) -> None:
     if getattr(ctypes.CDLL(None), "mallopt", None) is None:
         pytest.skip("this malloc has no options")
-    (tmp_path / "spies.py").write_text(
+    program = (
         "import numpy, resource\n"
         "for _ in range(9):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    block = [numpy.ones(1 << 20, numpy.uint8) for _ in range(20)]\n"
         "    del block\n"
         "    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        "print('faults', faults)\n",
-        "utf-8",
+        "print('faults', faults)\n"
     )
     others = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "polytask", "check", "none.yaml", "--extension", "spies"],
-        env={**others, **said},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    faults = int(done.stdout.split("faults ")[1].split()[0])
+    printed = seen_by_an_extension(tmp_path, program, {**others, **said})
+    faults = int(printed.split("faults ")[1].split()[0])
     assert (faults < 500) == keeps, faults  # 20 MB are 5,000 pages
